@@ -1,0 +1,83 @@
+//! [`Guard`]: a hold that ends when it goes out of scope.
+
+use core::fmt;
+use core::mem;
+
+use crate::info::Grant;
+use crate::lock::{ResourceLock, Ticket};
+use crate::word::Word;
+
+/// The lock, held. Dropping it releases.
+///
+/// It can outlive its hold: somebody may [force](ResourceLock::unget_lock) it, and a forked child has the parent's guard
+/// but not the parent's hold. Such a guard releases nothing when it is dropped; [`is_held`](Self::is_held) tells.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct Guard<'a> {
+    lock: &'a ResourceLock,
+    ticket: Ticket,
+    died: Word,
+}
+
+impl<'a> Guard<'a> {
+    pub(crate) fn new(lock: &'a ResourceLock, ticket: Ticket, died: Word) -> Self {
+        Self { lock, ticket, died }
+    }
+
+    /// Whether the previous holder died while it held: the resource may be in the middle of something.
+    pub fn recovered(&self) -> bool {
+        self.died != Word(0)
+    }
+
+    /// The grant of the previous holder, if it died while it held.
+    ///
+    /// `None` also if it died in the few instructions between being granted and saying who it was.
+    pub fn recovered_from(&self) -> Option<Grant> {
+        let (_, number) = self.lock.holds_by(self.ticket)?;
+        self.lock.dead_holder(number, self.died)
+    }
+
+    /// The pid of the previous holder, if it died while it held.
+    pub fn recovered_pid(&self) -> Option<u32> {
+        self.recovered().then(|| self.died.pid())
+    }
+
+    /// Whether the lock is still held by this guard: false once somebody has forced it.
+    pub fn is_held(&self) -> bool {
+        self.lock.holds_by(self.ticket).is_some()
+    }
+
+    /// The handle that this guard belongs to.
+    pub fn lock(&self) -> &'a ResourceLock {
+        self.lock
+    }
+
+    /// Releases now, and tells whether there was still something to release.
+    pub fn release(self) -> bool {
+        let released = self.lock.release_guard(self.ticket);
+        mem::forget(self);
+        released
+    }
+
+    /// Leaves the lock held until somebody ungets it, even when this process ends: `false` if it was not held any more.
+    pub fn detach(self) -> bool {
+        let detached = self.lock.detach_ticket(self.ticket).is_some();
+        mem::forget(self);
+        detached
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.lock.release_guard(self.ticket);
+    }
+}
+
+impl fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("lock", self.lock)
+            .field("is_held", &self.is_held())
+            .field("recovered", &self.recovered())
+            .finish()
+    }
+}

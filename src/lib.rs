@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod error;
+mod guard;
+mod info;
+mod lock;
+mod log;
+mod moment;
+mod name;
+mod owner;
+mod protocol;
+mod record;
+mod region;
+mod sync;
+mod sys;
+mod timeout;
+mod word;
+
+pub use error::{Error, LockError, NotALock, Operation};
+pub use guard::Guard;
+pub use info::{Counters, Escaped, Grant, History, LockInfo, OffsetAt, Timestamp};
+pub use lock::{DEFAULT_DIR, DEFAULT_MODE, OpenOptions, ResourceLock};
+pub use name::{DIR_CAPACITY, NAME_CAPACITY, NameError};
+pub use record::{Ending, HISTORY_CAPACITY, INFO_CAPACITY, RECORD_SIZE};
+pub use timeout::{Timeout, TimeoutError};
+pub use word::Kind;

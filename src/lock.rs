@@ -1,0 +1,866 @@
+//! [`ResourceLock`]: a handle on a named lock.
+//!
+//! Invariants:
+//! - whether a handle holds is asked of the lock word, never of a flag: the handle remembers the identity of its last
+//!   grant, and holds as long as the word has that identity;
+//! - the uncontended get and unget make no system call, but for one look at the file's name per 100 ms;
+//! - once a handle has noticed that its file has lost its name, it grants nothing on it any more: it waits for the old
+//!   record's holder like anybody, retires the record, and goes on with the file that has the name now.
+//!
+//! A crash anywhere in here leaves what [`crate::protocol`] and [`crate::record`] say of their steps; between a grant and
+//! its publication the holder is known by its pid alone.
+
+use core::cell::Cell;
+use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+
+use crate::error::{Error, LockError};
+use crate::guard::Guard;
+use crate::info::{Counters, Escaped, Grant, History, LockInfo, OffsetAt};
+use crate::log::{Shown, debug, warn};
+use crate::moment::Moment;
+use crate::name;
+use crate::owner::Liveness;
+use crate::protocol::{self, Depth, Granted, Host, LONGEST_SLICE, Refused, Request, Slept};
+use crate::record::{Ending, HISTORY_CAPACITY, Record};
+use crate::region::Region;
+use crate::sys::file::{self, Making, Place};
+use crate::sys::process::Process;
+use crate::sys::{clock, futex, liveness};
+use crate::timeout::Timeout;
+use crate::word::{Kind, State, Word};
+
+/// Where locks are, unless the program says otherwise.
+pub const DEFAULT_DIR: &str = "/dev/shm";
+
+/// Permissions of a new lock's file, unless the program says otherwise: its owner and group take part.
+pub const DEFAULT_MODE: u32 = 0o660;
+
+/// A handle that has not looked at its file's name for this long looks before it gets.
+const CHECK_NAME_EVERY_MS: u32 = 100;
+
+/// A word reserved for waiters is anybody's after this long: they are woken at once and look around at least once a
+/// slice, so three slices (and the coarse clock's tick) later nobody can be left.
+const RESERVATION_LAPSES_AFTER_MS: u32 = 3 * LONGEST_SLICE.as_millis() as u32 + 10;
+
+/// How a lock is opened: [`ResourceLock::options`].
+#[derive(Clone, Copy, Debug)]
+#[must_use = "options open nothing until `open` is called"]
+pub struct OpenOptions<'a> {
+    dir: &'a str,
+    making: Making,
+    create: bool,
+    recover: bool,
+    offset_at: Option<OffsetAt>,
+}
+
+impl Default for OpenOptions<'_> {
+    fn default() -> Self {
+        Self {
+            dir: DEFAULT_DIR,
+            making: Making { mode: DEFAULT_MODE, group: None },
+            create: true,
+            recover: true,
+            offset_at: None,
+        }
+    }
+}
+
+impl<'a> OpenOptions<'a> {
+    /// The directory of the lock's file, at most [`DIR_CAPACITY`](crate::DIR_CAPACITY) bytes; [`DEFAULT_DIR`] otherwise.
+    /// All programs that share a lock must agree on it. A tmpfs is best: it forgets at a reboot what a reboot ends.
+    pub fn dir(mut self, dir: &'a str) -> Self {
+        self.dir = dir;
+        self
+    }
+
+    /// Permission bits of the file if it is made, whatever the umask; [`DEFAULT_MODE`] otherwise. Taking part needs
+    /// reading and writing. An existing file keeps its own.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.making.mode = mode & 0o777;
+        self
+    }
+
+    /// Group of the file if it is made; the process's, or the directory's if that is setgid, otherwise.
+    pub fn group(mut self, gid: u32) -> Self {
+        self.making.group = Some(gid);
+        self
+    }
+
+    /// Whether to make the lock if there is none (the default), or to fail with [`Error::NotFound`].
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Whether gets of this handle take over from a holder that is proven dead (the default), or wait as for a living.
+    pub fn recover(mut self, recover: bool) -> Self {
+        self.recover = recover;
+        self
+    }
+
+    /// Shows times in local time; in UTC otherwise.
+    pub fn local_time(mut self, offset_at: OffsetAt) -> Self {
+        self.offset_at = Some(offset_at);
+        self
+    }
+
+    /// Opens the lock `name`; see [`ResourceLock::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ResourceLock::open`], and [`Error::NotFound`] if there is none and none was to be made.
+    pub fn open(self, name: &str) -> Result<ResourceLock, Error> {
+        let place = Place::new(self.dir, name::validate(name)?)?;
+        let process = Process::find()?;
+        let making = self.create.then_some(self.making);
+        let lock = ResourceLock {
+            region: Region::open(&place, making, process)?,
+            process,
+            token: AtomicU32::new(process.token()),
+            ticket: AtomicU32::new(0),
+            died: AtomicU32::new(0),
+            name_checked_ms: AtomicU32::new(clock::monotonic_coarse().millis()),
+            recover: self.recover,
+            making,
+            offset_at: self.offset_at,
+            place,
+        };
+        lock.log_state();
+        Ok(lock)
+    }
+
+    /// Removes the lock `name`: open handles go on with a new one when they next get it.
+    ///
+    /// A file that is no lock any more (damaged, of another version or size) is removed only with `force`, and then
+    /// whatever it is, as long as it is a regular file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Held`] if somebody holds it and lives, without `force`; [`Error::NotFound`]; as [`ResourceLock::open`].
+    pub fn remove(self, name: &str, force: bool) -> Result<(), Error> {
+        match self.create(false).open(name) {
+            Ok(lock) => lock.remove(force),
+            Err(Error::NotALock(_) | Error::VersionMismatch { .. } | Error::Corrupt) if force => {
+                file::unlink_unusable(&Place::new(self.dir, name::validate(name)?)?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A handle on a named lock that processes share.
+///
+/// Each handle is a holder of its own: two handles of one process exclude each other as two processes do. A handle may
+/// be shared by threads; then they exclude each other by it. There are two ways to use one:
+///
+/// - [`lock`](Self::lock) gives a [`Guard`] that releases when it is dropped;
+/// - [`get_lock`](Self::get_lock) and [`unget_lock`](Self::unget_lock), with the vocabulary of the reference.
+///
+/// A handle that is dropped while it holds releases, unless the hold was [detached](Self::detach).
+pub struct ResourceLock {
+    region: Region,
+    place: Place,
+    process: Process,
+    /// The process in which `ticket` means something: a forked child finds another one.
+    token: AtomicU32,
+    /// This handle's last grant, as [`Ticket`]; zero if there was none. Never reset at a release: the word tells.
+    ticket: AtomicU32,
+    /// The word of the dead holder that the last grant took over from; zero if it took over from nobody.
+    died: AtomicU32,
+    /// CLOCK_MONOTONIC in milliseconds, modulo 2^32.
+    name_checked_ms: AtomicU32,
+    recover: bool,
+    making: Option<Making>,
+    offset_at: Option<OffsetAt>,
+}
+
+/// A grant of ours, in one word: its number modulo 2^30, and its kind.
+///
+/// The lock word has six bits of the number, so 64 grants later another handle of the same process would have the same
+/// word; the thirty bits here tell the two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(u32);
+
+impl Ticket {
+    fn new(number: u32, kind: Kind) -> Self {
+        Self(number << 2 | kind as u32)
+    }
+
+    fn kind(self) -> Option<Kind> {
+        Kind::from_bits(self.0)
+    }
+
+    /// The word that this grant made, and its number, if the record has not gone on to quite other numbers since.
+    fn locate(self, process: Process, record: &Record) -> Option<(Word, u32)> {
+        let kind = self.kind()?;
+        let published = record.published.load(Ordering::Relaxed);
+        // The difference of two 30-bit numbers, with its sign.
+        let ahead = ((self.0 & !3).wrapping_sub(published << 2) as i32) >> 2;
+        // While we hold, `published` is our own number or, in rare races, one close to it.
+        (-32..32).contains(&ahead).then(|| {
+            let number = published.wrapping_add_signed(ahead);
+            (Word::held(kind, process.pid(), number), number)
+        })
+    }
+}
+
+/// Why a get did not get.
+enum Denied {
+    TimedOut(Word),
+    Failed(Error),
+}
+
+impl ResourceLock {
+    /// Opens the lock `name`, making it if there is none: in [`DEFAULT_DIR`], with [`DEFAULT_MODE`].
+    ///
+    /// A name has 1 to [`NAME_CAPACITY`](crate::NAME_CAPACITY) bytes, no `/` and no NUL, and is not `.` or `..`; a
+    /// leading `/` is accepted and dropped.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), resourcelock::Error> {
+    /// use resourcelock::ResourceLock;
+    ///
+    /// let lock = ResourceLock::open("doc-open")?;
+    /// assert_eq!(lock.lockname(), "doc-open");
+    /// # lock.remove(false)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NameInvalid`], [`Error::DirectoryMissing`], [`Error::PermissionDenied`], [`Error::NoSpace`],
+    /// [`Error::NotALock`], [`Error::VersionMismatch`], or [`Error::Os`] for what else the kernel may say.
+    pub fn open(name: &str) -> Result<Self, Error> {
+        Self::options().open(name)
+    }
+
+    /// Options for opening: directory, mode, group, time zone.
+    pub fn options<'a>() -> OpenOptions<'a> {
+        OpenOptions::default()
+    }
+
+    /// Gets the lock, waiting up to `timeout`, and gives a guard that releases it.
+    ///
+    /// `info` says who and why, for whoever waits or debugs; what exceeds [`INFO_CAPACITY`](crate::INFO_CAPACITY) bytes
+    /// is cut at a character boundary.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), resourcelock::LockError> {
+    /// use resourcelock::{LockError, ResourceLock, Timeout};
+    ///
+    /// let lock = ResourceLock::open("doc-lock")?;
+    /// let guard = lock.lock(Timeout::from_secs(1), "tempmon #3")?;
+    /// if let Some(dead) = guard.recovered_from() {
+    ///     // The previous holder died in the middle of its work: reset the bus.
+    /// }
+    ///
+    /// // Somebody else, meanwhile:
+    /// let other = ResourceLock::open("doc-lock")?;
+    /// match other.lock(Timeout::from_millis(10), "fan control") {
+    ///     Err(LockError::TimedOut(Some(holder))) => assert_eq!(holder.info(), "tempmon #3"),
+    ///     outcome => panic!("{outcome:?}"),
+    /// }
+    /// drop(guard);
+    /// # lock.remove(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::TimedOut`] with the present holder; [`LockError::Failed`] with [`Error::Vanished`] if this handle
+    /// holds a lock whose file was removed, [`Error::Corrupt`], or what opening a successor of a removed file may say.
+    pub fn lock(&self, timeout: Timeout, info: &str) -> Result<Guard<'_>, LockError> {
+        match self.get(timeout, info) {
+            Ok((ticket, died)) => Ok(Guard::new(self, ticket, died)),
+            Err(Denied::TimedOut(word)) => Err(LockError::TimedOut(self.grant_of(word))),
+            Err(Denied::Failed(error)) => Err(LockError::Failed(error)),
+        }
+    }
+
+    /// As [`lock`](Self::lock), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock).
+    pub fn try_lock(&self, info: &str) -> Result<Guard<'_>, LockError> {
+        self.lock(Timeout::ZERO, info)
+    }
+
+    /// Requests the lock, waiting up to `timeout`: `true` if it was granted, `false` if the time ran out.
+    ///
+    /// With `same_process_ok`, a handle that holds already is told `true` at once, and the prior grant stands. Without,
+    /// it waits like anybody, and times out. `lock_info` says who and why; what exceeds
+    /// [`INFO_CAPACITY`](crate::INFO_CAPACITY) bytes is cut at a character boundary.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), resourcelock::Error> {
+    /// use resourcelock::{ResourceLock, Timeout};
+    ///
+    /// let lock = ResourceLock::open("doc-get")?;
+    /// if lock.get_lock(Timeout::DEFAULT, false, "tempmon.measure_loop #3")? {
+    ///     assert!(lock.get_lock_info().ends_with(" - tempmon.measure_loop #3"));
+    ///     lock.unget_lock(false, "at end of loop");
+    /// }
+    /// # lock.remove(false)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Vanished`] if this handle holds a lock whose file was removed, [`Error::Corrupt`], or what opening a
+    /// successor of a removed file may say.
+    pub fn get_lock(&self, timeout: Timeout, same_process_ok: bool, lock_info: &str) -> Result<bool, Error> {
+        self.adopt();
+        if same_process_ok && self.holds().is_some() {
+            self.check_name_if_due(clock::monotonic_coarse())?;
+            debug!("<{}> lock already acquired - Prior grant <{}>", self.shown_name(), Shown(Latest(self)));
+            return Ok(true);
+        }
+        match self.get(timeout, lock_info) {
+            Ok(_) => Ok(true),
+            Err(Denied::TimedOut(_)) => Ok(false),
+            Err(Denied::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Releases the lock: `true` if it was released, `false` if it was not held, or not by this handle.
+    ///
+    /// With `force`, releases whoever holds. That is for a person to decide: the holder goes on believing that it is
+    /// alone with the resource until it next asks. `where_called` is for the log.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), resourcelock::Error> {
+    /// # use resourcelock::{ResourceLock, Timeout};
+    /// let lock = ResourceLock::open("doc-unget")?;
+    /// assert!(!lock.unget_lock(false, "cleanup"), "nothing to release");
+    /// lock.get_lock(Timeout::ZERO, false, "")?;
+    /// let other = ResourceLock::open("doc-unget")?;
+    /// assert!(!other.unget_lock(false, "cleanup"), "not its own");
+    /// assert!(lock.unget_lock(false, "cleanup"));
+    /// # lock.remove(false)
+    /// # }
+    /// ```
+    pub fn unget_lock(&self, force: bool, where_called: &str) -> bool {
+        self.adopt();
+        let ticket = Ticket(self.ticket.load(Ordering::Relaxed));
+        let word = match self.release(ticket, where_called) {
+            Ok(()) => return true,
+            Err(word) => word,
+        };
+        match word.state() {
+            State::Held(_) | State::Malformed if force => {}
+            State::Held(_) => {
+                debug!(
+                    "<{}> lock unget request ignored - lock not owned by current process <{}>",
+                    self.shown_name(),
+                    Shown(Escaped(where_called))
+                );
+                return false;
+            }
+            _ => return self.log_extraneous(where_called),
+        }
+        let host = Linux::new(self, false);
+        match protocol::force(&host) {
+            Ok(Some(word)) => {
+                let record = self.region.record();
+                // Relaxed: a statistic.
+                record.forced.fetch_add(1, Ordering::Relaxed);
+                record.stamp_ending(record.number_of(word), Ending::Forced, clock::monotonic_coarse());
+                debug!("<{}> lock force released <{}>", self.shown_name(), Shown(Escaped(where_called)));
+                true
+            }
+            _ => self.log_extraneous(where_called),
+        }
+    }
+
+    fn log_extraneous(&self, where_called: &str) -> bool {
+        debug!("<{}> Extraneous lock unget request ignored <{}>", self.shown_name(), Shown(Escaped(where_called)));
+        false
+    }
+
+    /// Whether anybody holds the lock. A holder that has died holds until the next get finds out.
+    pub fn is_locked(&self) -> bool {
+        self.log_state();
+        self.is_held()
+    }
+
+    /// 0 if the lock is held, 1 if not: the value that a semaphore would have.
+    pub fn lock_value(&self) -> u32 {
+        let value = u32::from(!self.is_held());
+        debug!("<{}> semaphore = {}", self.shown_name(), value);
+        value
+    }
+
+    /// When and to whom the lock was last granted: `2024-10-20 16:00:51.864484 - text`. Empty if it never was.
+    ///
+    /// It stays after the release, as history. The time is local if the program said what local is
+    /// ([`OpenOptions::local_time`]), else it says ` UTC`. The text is as its writer gave it: use [`Escaped`] before
+    /// it goes to a terminal, or [`last_grant`](Self::last_grant), whose `Display` does.
+    pub fn get_lock_info(&self) -> LockInfo {
+        self.last_grant().map(|grant| grant.to_lock_info()).unwrap_or_default()
+    }
+
+    /// Replaces the text of the present grant: `true` if this handle holds, else nothing changes.
+    ///
+    /// The grant keeps its time. Readers see the old text or the new one, never a mix.
+    pub fn set_lock_info(&self, text: &str) -> bool {
+        self.adopt();
+        // One thread at a time; other handles cannot hold.
+        let _alone = self.region.alone();
+        let held = self.holds();
+        if let Some((_, number)) = held {
+            self.region.record().amend(number, text);
+        }
+        held.is_some()
+    }
+
+    /// Whether this handle holds the lock, by the lock's own word: after somebody's forced unget it does not.
+    pub fn i_have_the_lock(&self) -> bool {
+        self.adopt();
+        self.holds().is_some()
+    }
+
+    /// The lock's name, without a leading slash.
+    pub fn lockname(&self) -> &str {
+        &self.place.name
+    }
+
+    /// Gives up this handle; as dropping it does. What it holds is released, unless it is [detached](Self::detach).
+    ///
+    /// The reference has a flag `closed` for code that wants to know whether it may still use the handle. Here the
+    /// compiler knows: a closed handle cannot be named any more. Code that opens and closes as it goes keeps an
+    /// `Option<ResourceLock>`.
+    ///
+    /// ```compile_fail
+    /// # use resourcelock::{Error, ResourceLock};
+    /// # fn main() -> Result<(), Error> {
+    /// let lock = ResourceLock::open("doc-close")?;
+    /// lock.close();
+    /// lock.is_locked();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close(self) {}
+
+    /// Makes this handle's hold one that stands until somebody ungets it, even when this process ends: `true` if this
+    /// handle holds. It is never recovered.
+    pub fn detach(&self) -> bool {
+        self.adopt();
+        self.detach_ticket(Ticket(self.ticket.load(Ordering::Relaxed))).is_some()
+    }
+
+    /// The grant that the last get of this handle took over from a holder that died, while it still holds.
+    ///
+    /// `None` also where the holder died before it could say who it was; [`Guard::recovered`] tells the two apart.
+    pub fn recovered_from(&self) -> Option<Grant> {
+        let (_, number) = self.holds()?;
+        self.dead_holder(number, Word(self.died.load(Ordering::Relaxed)))
+    }
+
+    /// The present grant. `None` if nobody holds, or if the holder has not yet said who it is.
+    pub fn holder(&self) -> Option<Grant> {
+        self.grant_of(self.word())
+    }
+
+    /// The newest grant: the present one, or the last.
+    pub fn last_grant(&self) -> Option<Grant> {
+        Some(Grant::new(self.region.record().newest()?, self.offset_at))
+    }
+
+    /// The grants that the lock remembers, newest first, [`HISTORY_CAPACITY`] at most.
+    pub fn history(&self) -> History {
+        let record = self.region.record();
+        let Some(newest) = record.newest() else { return History::new() };
+        let older = (1..HISTORY_CAPACITY as u32).filter_map(|age| record.report(newest.number.wrapping_sub(age)));
+        core::iter::once(newest.clone()).chain(older).map(|report| Grant::new(report, self.offset_at)).collect()
+    }
+
+    /// What happened to the lock since it was made.
+    pub fn counters(&self) -> Counters {
+        let record = self.region.record();
+        let get = |cell: &AtomicU32| cell.load(Ordering::Relaxed);
+        Counters {
+            grants: get(&record.published).wrapping_sub(get(&record.origin)),
+            contended: get(&record.contended),
+            timeouts: get(&record.timeouts),
+            recoveries: get(&record.recoveries),
+            forced: get(&record.forced),
+            longest_hold: Duration::from_millis(u64::from(get(&record.longest_hold_ms))),
+        }
+    }
+
+    /// Removes the lock: its file goes away, and open handles go on with a new one when they next get it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Held`] if somebody holds it and lives, unless `force`; [`Error::NotFound`] if the file is gone already;
+    /// [`Error::PermissionDenied`] if the directory does not let us remove it.
+    pub fn remove(&self, force: bool) -> Result<(), Error> {
+        self.adopt();
+        self.region.remove(&self.place, || {
+            let mut host = Linux::new(self, false);
+            if force {
+                protocol::retire(&host, None);
+                return Ok(());
+            }
+            if let Some((word, _)) = self.holds() {
+                protocol::retire(&host, Some(word));
+                return Ok(());
+            }
+            match protocol::acquire(&mut host, &mut self.request(Timeout::ZERO)) {
+                Ok(granted) => {
+                    let (kind, pid) = (self.kind(), self.process.pid());
+                    protocol::retire(&host, Some(Word::held(kind, pid, granted.number)));
+                    Ok(())
+                }
+                Err(Refused::TimedOut(_)) => Err(Error::Held),
+                Err(Refused::Retired) => Ok(()),
+                Err(Refused::Malformed) => Err(Error::Corrupt),
+            }
+        })
+    }
+
+    /// Notices a fork: what the parent's handle got is not the child's.
+    #[inline]
+    fn adopt(&self) {
+        self.process.refresh();
+        if self.token.load(Ordering::Relaxed) != self.process.token() {
+            self.start_anew();
+        }
+    }
+
+    #[cold]
+    fn start_anew(&self) {
+        self.region.forget_other_threads();
+        self.ticket.store(0, Ordering::Relaxed);
+        self.token.store(self.process.token(), Ordering::Relaxed);
+    }
+
+    fn word(&self) -> Word {
+        // Acquire: pairs with the Release in `protocol::release`; what is read of the record next is at least as new.
+        Word(self.region.record().word.load(Ordering::Acquire))
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.word().state(), State::Held(_) | State::Malformed)
+    }
+
+    /// The word and the number of the grant by which this handle holds.
+    fn holds(&self) -> Option<(Word, u32)> {
+        self.holds_by(Ticket(self.ticket.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn holds_by(&self, ticket: Ticket) -> Option<(Word, u32)> {
+        ticket.locate(self.process, self.region.record()).filter(|&(word, _)| self.word().identity() == word)
+    }
+
+    /// A process whose pid means something to the others holds as such; one of another PID namespace does not.
+    fn kind(&self) -> Kind {
+        let home = self.region.record().home_pid_ns.load(Ordering::Relaxed);
+        if home == self.process.pid_ns() { Kind::Process } else { Kind::Foreign }
+    }
+
+    fn request(&self, timeout: Timeout) -> Request {
+        Request { kind: self.kind(), pid: self.process.pid(), patience: timeout.patience(), deadline: None }
+    }
+
+    /// Gets the lock; the one place that both faces stand on.
+    #[inline]
+    fn get(&self, timeout: Timeout, info: &str) -> Result<(Ticket, Word), Denied> {
+        self.adopt();
+        let now = clock::monotonic_coarse();
+        let mut has_lost_name = self.check_name_if_due(now).map_err(Denied::Failed)?;
+        let mut request = self.request(timeout);
+        loop {
+            let mut host = Linux::new(self, has_lost_name);
+            match protocol::acquire(&mut host, &mut request) {
+                Ok(granted) if !granted.contended && !has_lost_name => {
+                    return Ok(self.publish(request.kind, granted, now, info));
+                }
+                Ok(granted) => {
+                    let now = clock::monotonic_coarse();
+                    has_lost_name = host.has_lost_name.get() || self.has_lost_name_if_due(now);
+                    if !has_lost_name {
+                        return Ok(self.publish(request.kind, granted, now, info));
+                    }
+                    // The last hold of this record: it ends as retired, and everybody else on it follows us.
+                    let word = Word::held(request.kind, request.pid, granted.number);
+                    protocol::retire(&host, Some(word));
+                }
+                Err(Refused::Retired) => {}
+                Err(Refused::TimedOut(word)) => {
+                    // Relaxed: a statistic.
+                    self.region.record().timeouts.fetch_add(1, Ordering::Relaxed);
+                    debug!("<{}> lock request timed out - Current owner <{}>", self.shown_name(), Shown(Latest(self)));
+                    return Err(Denied::TimedOut(word));
+                }
+                Err(Refused::Malformed) => return Err(Denied::Failed(Error::Corrupt)),
+            }
+            self.region.reattach(&self.place, self.making, self.process).map_err(Denied::Failed)?;
+            self.name_is_checked(clock::monotonic_coarse());
+            has_lost_name = false;
+            request.kind = self.kind();
+        }
+    }
+
+    /// Writes down a grant that was just made.
+    #[inline]
+    fn publish(&self, kind: Kind, granted: Granted, since: Moment, info: &str) -> (Ticket, Word) {
+        let record = self.region.record();
+        let mut holder = self.process.as_holder();
+        if record.home_time_ns.load(Ordering::Relaxed) != self.process.time_ns() {
+            // Start times count from another zero there.
+            holder.start_time = 0;
+        }
+        let ticket = Ticket::new(granted.number, kind);
+        let died = granted.died.unwrap_or(Word(0));
+        // Relaxed: other threads of this handle learn of the grant by the word.
+        self.died.store(died.0, Ordering::Relaxed);
+        self.ticket.store(ticket.0, Ordering::Relaxed);
+        record.publish(granted.number, kind, &holder, clock::realtime(), since, info);
+        if granted.contended {
+            self.publish_contended(granted, since);
+        }
+        debug!("<{}> lock request successful - Granted <{}>", self.shown_name(), Shown(Latest(self)));
+        (ticket, died)
+    }
+
+    #[cold]
+    fn publish_contended(&self, granted: Granted, now: Moment) {
+        let record = self.region.record();
+        // Relaxed: statistics.
+        record.contended.fetch_add(1, Ordering::Relaxed);
+        if let Some(word) = granted.died {
+            record.recoveries.fetch_add(1, Ordering::Relaxed);
+            record.stamp_ending(granted.number.wrapping_sub(1), Ending::Recovered, now);
+            let dead = Shown(Dead(self.dead_holder(granted.number, word)));
+            warn!("<{}> lock recovered - holder with pid {} died <{}>", self.shown_name(), word.pid(), dead);
+        }
+    }
+
+    /// The grant before `number`, if it was that of the dead holder that `word` names.
+    pub(crate) fn dead_holder(&self, number: u32, word: Word) -> Option<Grant> {
+        let Some(Kind::Process | Kind::Detached) = Kind::from_bits(word.0 >> 28) else { return None };
+        let report = self.region.record().report(number.wrapping_sub(1))?;
+        (report.holder.pid == word.pid()).then(|| Grant::new(report, self.offset_at))
+    }
+
+    /// The published grant that `word` names, if it names one.
+    fn grant_of(&self, word: Word) -> Option<Grant> {
+        let State::Held(_) = word.state() else { return None };
+        let record = self.region.record();
+        Some(Grant::new(record.report(record.number_of(word))?, self.offset_at))
+    }
+
+    /// Releases exactly the grant `ticket`; if that does not hold any more, tells the word that is there instead.
+    pub(crate) fn release(&self, ticket: Ticket, where_called: &str) -> Result<(), Word> {
+        let record = self.region.record();
+        let Some((word, number)) = self.holds_by(ticket) else { return Err(self.word()) };
+        let now = clock::monotonic_coarse();
+        // Before the release, while the entry is ours alone. If we die in between, the next holder overwrites it.
+        record.count_hold(number, now);
+        record.stamp_ending(number, Ending::Released, now);
+        let released = protocol::release(&Linux::new(self, false), word);
+        match released {
+            Ok(()) => debug!("<{}> lock released <{}>", self.shown_name(), Shown(Escaped(where_called))),
+            // Forced off between the two: the last word is theirs.
+            Err(_) => record.stamp_ending(number, Ending::Forced, now),
+        }
+        released
+    }
+
+    pub(crate) fn release_guard(&self, ticket: Ticket) -> bool {
+        // In a forked child, this finds out that the pid is another one, so that the ticket locates no grant.
+        self.adopt();
+        self.release(ticket, "guard").is_ok()
+    }
+
+    pub(crate) fn detach_ticket(&self, ticket: Ticket) -> Option<Ticket> {
+        let (word, number) = self.holds_by(ticket)?;
+        protocol::detach(&Linux::new(self, false), word).ok()?;
+        self.region.record().stamp_detached(number);
+        let detached = Ticket::new(number, Kind::Detached);
+        // Only if this is still the handle's last grant.
+        let _ = self.ticket.compare_exchange(ticket.0, detached.0, Ordering::Relaxed, Ordering::Relaxed);
+        Some(detached)
+    }
+
+    /// Whether the file has lost its name, if it is time to look again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Vanished`] if so, and this handle holds.
+    #[inline]
+    fn check_name_if_due(&self, now: Moment) -> Result<bool, Error> {
+        if !self.is_name_check_due(now) {
+            return Ok(false);
+        }
+        let has_lost_name = self.has_lost_name_if_due(now);
+        if has_lost_name && self.holds().is_some() { Err(Error::Vanished) } else { Ok(has_lost_name) }
+    }
+
+    #[inline]
+    fn is_name_check_due(&self, now: Moment) -> bool {
+        now.millis().wrapping_sub(self.name_checked_ms.load(Ordering::Relaxed)) >= CHECK_NAME_EVERY_MS
+    }
+
+    #[cold]
+    fn has_lost_name_if_due(&self, now: Moment) -> bool {
+        if !self.is_name_check_due(now) {
+            return false;
+        }
+        let has_lost_name = self.region.has_lost_name(&self.place);
+        if !has_lost_name {
+            self.name_is_checked(now);
+        }
+        has_lost_name
+    }
+
+    fn name_is_checked(&self, now: Moment) {
+        // Relaxed: at worst another thread looks too.
+        self.name_checked_ms.store(now.millis(), Ordering::Relaxed);
+    }
+
+    fn log_state(&self) {
+        debug!(
+            "<{}> is currently locked? <{}> Prior info <{}>",
+            self.shown_name(),
+            Shown(if self.is_held() { "True" } else { "False" }),
+            Shown(Latest(self))
+        );
+    }
+
+    fn shown_name(&self) -> Shown<Escaped<'_>> {
+        Shown(Escaped(&self.place.name))
+    }
+}
+
+impl Drop for ResourceLock {
+    fn drop(&mut self) {
+        self.adopt();
+        let ticket = Ticket(self.ticket.load(Ordering::Relaxed));
+        if ticket.kind() != Some(Kind::Detached) {
+            let _ = self.release(ticket, "close");
+        }
+        debug!("<{}> semaphore closed", self.shown_name());
+    }
+}
+
+impl fmt::Debug for ResourceLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResourceLock")
+            .field("name", &self.place.name)
+            .field("dir", &self.place.dir)
+            .field("word", &self.word())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The newest grant, looked up when it is shown. Empty if there is none.
+struct Latest<'a>(&'a ResourceLock);
+
+impl fmt::Display for Latest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.last_grant().map_or(Ok(()), |grant| grant.fmt(f))
+    }
+}
+
+struct Dead(Option<Grant>);
+
+impl fmt::Display for Dead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |grant| grant.fmt(f))
+    }
+}
+
+/// The protocol's host on mapped memory and this kernel, for one call.
+struct Linux<'a> {
+    lock: &'a ResourceLock,
+    /// Whether the record's file has lost its name. Then a detached hold on it is one that nobody can unget any more.
+    has_lost_name: Cell<bool>,
+}
+
+impl<'a> Linux<'a> {
+    fn new(lock: &'a ResourceLock, has_lost_name: bool) -> Self {
+        Self { lock, has_lost_name: Cell::new(has_lost_name) }
+    }
+
+    fn record(&self) -> &'a Record {
+        self.lock.region.record()
+    }
+}
+
+impl Host for Linux<'_> {
+    #[inline]
+    fn word(&self) -> &AtomicU32 {
+        &self.record().word
+    }
+
+    #[inline]
+    fn published(&self) -> u32 {
+        // Relaxed: the caller has loaded the word with Acquire.
+        self.record().published.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> Moment {
+        clock::monotonic()
+    }
+
+    fn sleep(&self, expected: Word, until: Moment) -> Slept {
+        futex::sleep(self.word(), expected.0, until)
+    }
+
+    fn wake(&self, count: u32) -> u32 {
+        futex::wake(self.word(), count)
+    }
+
+    fn is_dead(&mut self, word: Word, depth: Depth) -> bool {
+        if depth == Depth::Thorough && !self.has_lost_name.get() {
+            self.has_lost_name.set(self.lock.has_lost_name_if_due(clock::monotonic_coarse()));
+        }
+        match word.state() {
+            State::Held(Kind::Detached) => self.has_lost_name.get(),
+            State::Held(Kind::Process) if self.lock.recover => self.process_is_dead(word, depth),
+            _ => false,
+        }
+    }
+
+    fn lapsed(&self, word: Word) -> bool {
+        let record = self.record();
+        let now = clock::monotonic_coarse();
+        // The last holder noted the time before it reserved the word. If it could not, there is no entry, or an old one.
+        record
+            .report(record.number_of(word))
+            .and_then(|report| report.ended)
+            .is_none_or(|(_, ended)| now.millis().wrapping_sub(ended.millis()) > RESERVATION_LAPSES_AFTER_MS)
+    }
+}
+
+impl Linux<'_> {
+    fn process_is_dead(&self, word: Word, depth: Depth) -> bool {
+        let (record, process) = (self.record(), self.lock.process);
+        if record.home_pid_ns.load(Ordering::Relaxed) != process.pid_ns() {
+            // Its pid means another process here, or none.
+            return false;
+        }
+        let comparable = record.home_time_ns.load(Ordering::Relaxed) == process.time_ns();
+        let start_time = record
+            .report(record.number_of(word))
+            .map(|report| report.holder)
+            .filter(|holder| comparable && holder.pid == word.pid() && holder.start_time != 0)
+            .map(|holder| holder.start_time);
+        if word.pid() == process.pid() {
+            // Another handle of ours, or a process that had our pid before us.
+            return process.start_time() != 0
+                && start_time.is_some_and(|start_time| start_time != process.start_time());
+        }
+        let liveness = match depth {
+            Depth::Quick => liveness::glance(word.pid()),
+            Depth::Thorough => liveness::examine(word.pid(), start_time),
+        };
+        liveness == Liveness::Dead
+    }
+}

@@ -1,0 +1,135 @@
+//! What a lock may be called, and which file that is.
+
+use core::fmt::Write;
+
+use heapless::String;
+
+/// Longest lock name, in bytes: the kernel's NAME_MAX.
+pub const NAME_CAPACITY: usize = 255;
+
+/// Longest directory path, in bytes.
+pub const DIR_CAPACITY: usize = 255;
+
+/// Every lock's file begins with this, so that `ls` explains it, and so that a lock and the reference's semaphore and
+/// shared memory of the same name (`sem.NAME` and `NAME` in /dev/shm) live side by side.
+pub(crate) const FILE_PREFIX: &str = "resourcelock.";
+
+/// A path with its NUL: a directory, a slash, a file name.
+pub(crate) const PATH_CAPACITY: usize = DIR_CAPACITY + 1 + NAME_CAPACITY + 1;
+
+/// What is wrong with a lock's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameError {
+    /// There is no character in it (or only the leading slash).
+    Empty,
+    /// It has this many bytes, more than [`NAME_CAPACITY`].
+    TooLong(usize),
+    /// It has a slash after the leading one.
+    Slash,
+    /// It has a NUL.
+    Nul,
+    /// It is `.` or `..`.
+    Dots,
+}
+
+impl core::fmt::Display for NameError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Empty => write!(f, "the lock's name is empty; give it one, such as i2c-1"),
+            Self::TooLong(len) => write!(f, "the lock's name has {len} bytes; use at most {NAME_CAPACITY}"),
+            Self::Slash => {
+                write!(f, "the lock's name has a '/' inside; names are flat, only a leading '/' is accepted")
+            }
+            Self::Nul => write!(f, "the lock's name has a NUL in it; leave it out"),
+            Self::Dots => write!(f, "'.' and '..' are directories; give the lock another name"),
+        }
+    }
+}
+
+impl core::error::Error for NameError {}
+
+/// The name as it is kept and shown: validated, without the leading slash.
+pub(crate) fn validate(name: &str) -> Result<String<NAME_CAPACITY>, NameError> {
+    // POSIX semaphores are named with a leading slash, and ported code goes on doing so.
+    let name = name.strip_prefix('/').unwrap_or(name);
+    match name {
+        "" => return Err(NameError::Empty),
+        "." | ".." => return Err(NameError::Dots),
+        _ if name.contains('\0') => return Err(NameError::Nul),
+        _ if name.contains('/') => return Err(NameError::Slash),
+        _ => {}
+    }
+    String::try_from(name).map_err(|_| NameError::TooLong(name.len()))
+}
+
+/// Appends the file name of the lock `name`: the prefix and the name.
+///
+/// A file name ends at 255 bytes too, so of a name that leaves no room for the prefix only the beginning is used,
+/// followed by `~` and a hash (64-bit FNV-1a) of the whole.
+pub(crate) fn write_file_name<const N: usize>(path: &mut String<N>, name: &str) -> core::fmt::Result {
+    const ROOM: usize = NAME_CAPACITY - FILE_PREFIX.len();
+    const HASH_LEN: usize = 1 + 16;
+    path.write_str(FILE_PREFIX)?;
+    if name.len() <= ROOM {
+        return path.write_str(name);
+    }
+    let mut end = ROOM - HASH_LEN;
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    write!(path, "{}~{:08x}{:08x}", &name[..end], (hash >> 32) as u32, hash as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    extern crate std;
+    use std::string::String as StdString;
+
+    fn file_name(name: &str) -> StdString {
+        let mut path = String::<NAME_CAPACITY>::new();
+        write_file_name(&mut path, name).expect("a file name always fits");
+        path.as_str().into()
+    }
+
+    #[test]
+    fn a_leading_slash_is_accepted_and_hidden() {
+        assert_eq!(validate("/i2c-1").unwrap(), "i2c-1");
+        assert_eq!(validate("i2c-1").unwrap(), "i2c-1");
+    }
+
+    #[test]
+    fn bad_names_are_told_apart() {
+        assert_eq!(validate(""), Err(NameError::Empty));
+        assert_eq!(validate("/"), Err(NameError::Empty));
+        assert_eq!(validate("."), Err(NameError::Dots));
+        assert_eq!(validate(".."), Err(NameError::Dots));
+        assert_eq!(validate("/.."), Err(NameError::Dots));
+        assert_eq!(validate("a/b"), Err(NameError::Slash));
+        assert_eq!(validate("//a"), Err(NameError::Slash));
+        assert_eq!(validate("a/"), Err(NameError::Slash));
+        assert_eq!(validate("a\0b"), Err(NameError::Nul));
+        assert_eq!(validate(&"a".repeat(256)), Err(NameError::TooLong(256)));
+        assert!(validate(&"a".repeat(255)).is_ok());
+        assert!(validate("/".to_owned().as_str()).is_err());
+        assert!(validate(&("/".to_owned() + &"a".repeat(255))).is_ok());
+    }
+
+    #[test]
+    fn the_longest_names_have_files_of_their_own() {
+        assert_eq!(file_name("i2c-1"), "resourcelock.i2c-1");
+        assert_eq!(file_name(&"a".repeat(242)), StdString::from("resourcelock.") + &"a".repeat(242));
+        let long = file_name(&"a".repeat(255));
+        assert_eq!(long.len(), 255);
+        assert_ne!(long, file_name(&"a".repeat(254)));
+        // Cut between characters, not inside one.
+        assert!(file_name(&"🔒".repeat(63)).len() <= 255);
+    }
+
+    use std::borrow::ToOwned;
+}

@@ -1,0 +1,345 @@
+//! The lock word's transitions: acquire, release, force, detach, retire.
+//!
+//! Invariant: every function here changes who holds in at most one compare-and-swap of the word. Nothing else in the
+//! crate writes the word. Whatever surrounds the word (the ring of grants, counters, the clock, the kernel) is behind
+//! [`Host`], so that the same source runs on mapped memory and in a model.
+//!
+//! ```text
+//!             acquire                       release, force
+//!   free ───────────────▶ held ─────────────────────────────────▶ free
+//!     ▲                    │  ▲                                    (and wake one)
+//!     │ nobody was there   │  └────────────── acquire by one that has slept
+//!     └──── reserved ◀─────┘ release under handoff (and wake one)
+//!
+//!   any ── retire ──▶ retired      held ── acquire, holder proven dead ──▶ held by another
+//! ```
+//!
+//! # Crashes
+//!
+//! A process may die between any two instructions. What it leaves behind:
+//!
+//! - before its compare-and-swap: nothing, at most the waiters or the handoff bit, which cost the next release one
+//!   wake-up that reaches nobody;
+//! - holding: the word names it, and whoever comes next proves its death and takes over ([`acquire`]);
+//! - after freeing the word, before the wake-up: sleepers see the free word when their slice ends;
+//! - after reserving the word, before the wake-up, or as the waiter that was woken for it: any waiter claims the
+//!   reserved word when its slice ends, and [`Host::lapsed`] opens it to everybody a little later.
+//!
+//! So no crash costs a live waiter more than one slice ([`LONGEST_SLICE`]).
+
+use core::time::Duration;
+
+use crate::moment::Moment;
+use crate::sync::{AtomicU32, Ordering};
+use crate::word::{Kind, State, Word};
+
+/// A waiter looks around (is the holder alive, was a wake-up lost?) after 1, 2, 4, 8, 10, 10, … ms.
+const FIRST_SLICE: Duration = Duration::from_millis(1);
+pub(crate) const LONGEST_SLICE: Duration = Duration::from_millis(10);
+
+/// A waiter that has waited this long asks for the next release to be handed to those who wait. Shorter would cost
+/// throughput (a hand-over is a context switch), longer would let a greedy holder starve the others.
+const STARVES_AFTER: Duration = Duration::from_millis(1);
+
+/// What the protocol needs of the world around the word.
+pub(crate) trait Host {
+    fn word(&self) -> &AtomicU32;
+
+    /// The number of the newest grant that was published.
+    fn published(&self) -> u32;
+
+    /// CLOCK_MONOTONIC.
+    fn now(&self) -> Moment;
+
+    /// Sleeps while the word is `expected`, until woken, or until `until`. A signal does not end the sleep.
+    fn sleep(&self, expected: Word, until: Moment) -> Slept;
+
+    /// Wakes up to `count` sleepers and tells how many there were.
+    fn wake(&self, count: u32) -> u32;
+
+    /// Whether the holder that `word` names is proven dead. Doubt is "no".
+    fn is_dead(&mut self, word: Word, depth: Depth) -> bool;
+
+    /// Whether the reserved `word` has been so for so long that those it was reserved for must be gone.
+    fn lapsed(&self, word: Word) -> bool;
+}
+
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slept {
+    /// It never began: the word was another already.
+    Changed,
+    Woken,
+    UntilTheEnd,
+}
+
+/// How much a look at the holder may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// One cheap system call: misses a zombie and a reused pid.
+    Quick,
+    /// All there is.
+    Thorough,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    Try,
+    For(Duration),
+    Forever,
+}
+
+/// Who wants the lock, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) kind: Kind,
+    pub(crate) pid: u32,
+    pub(crate) patience: Patience,
+    /// When a wait that has a limit ends; set by its first need, so that a request that goes on with another record
+    /// keeps the time it was given.
+    pub(crate) deadline: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) number: u32,
+    /// The word of the holder that died holding, if this grant recovered the lock from one.
+    pub(crate) died: Option<Word>,
+    /// Whether the word was found in other hands first.
+    pub(crate) contended: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Not in time; the word that was in the way.
+    TimedOut(Word),
+    /// The record was removed.
+    Retired,
+    /// The word is none that this crate writes.
+    Malformed,
+}
+
+/// Takes the lock, waiting as long as the request says.
+#[inline]
+pub(crate) fn acquire<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted, Refused> {
+    // Acquire: pairs with the Release of the compare-and-swap in `release`, so that `published` below is at least what
+    // the last holder published before it let go.
+    let word = Word(host.word().load(Ordering::Acquire));
+    if word.state() == State::Free {
+        if let Some(granted) = claim(host, word, word.granted_to(request.kind, request.pid), None, false) {
+            return Ok(granted);
+        }
+    }
+    acquire_slow(host, request)
+}
+
+/// The one compare-and-swap that grants.
+#[inline]
+fn claim<H: Host>(host: &H, word: Word, next: Word, died: Option<Word>, contended: bool) -> Option<Granted> {
+    // Read before the compare-and-swap: if that succeeds, nobody was granted in between, so the number is exact even
+    // if this process is stopped right here for a year and forced off.
+    let published = host.published();
+    // Acquire on success: pairs with the Release in `release`; what the last holder did is visible to the next. After a
+    // recovery there was no release to pair with: the dead holder's writes are as complete as it left them, and the
+    // caller is told. Relaxed on failure: the value is loaded afresh before it means anything.
+    host.word().compare_exchange(word.0, next.0, Ordering::Acquire, Ordering::Relaxed).ok()?;
+    Some(Granted { number: next.number_after(published), died, contended })
+}
+
+#[cold]
+#[inline(never)]
+fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted, Refused> {
+    let began = host.now();
+    let deadline = match request.patience {
+        Patience::For(duration) => Some(*request.deadline.get_or_insert_with(|| began.after(duration))),
+        Patience::Try | Patience::Forever => None,
+    };
+    let mut slice = FIRST_SLICE;
+    // Whether this waiter has slept: it may claim a reserved word, and must assume that others sleep too.
+    let mut slept = false;
+    let mut asked_for_handoff = false;
+    // A try has no later slice in which to find out, so it looks closely at once.
+    let mut probe = Some(if matches!(request.patience, Patience::Try) { Depth::Thorough } else { Depth::Quick });
+    let mut dead = None;
+
+    loop {
+        // Acquire: as in `acquire`.
+        let word = Word(host.word().load(Ordering::Acquire));
+        let may_claim = match word.state() {
+            State::Free => true,
+            State::Reserved => slept || host.lapsed(word),
+            State::Held(_) => {
+                if let Some(depth) = probe.take() {
+                    if host.is_dead(word, depth) {
+                        dead = Some(word.identity());
+                    }
+                }
+                // Death is for ever, so the proof stands while waiters change their bits of the word.
+                dead == Some(word.identity())
+            }
+            State::Retired => return Err(Refused::Retired),
+            State::Malformed => return Err(Refused::Malformed),
+        };
+        if may_claim {
+            let mut next = word.granted_to(request.kind, request.pid);
+            if slept {
+                // The releaser cleared the bit when it woke us; we can't know whether more are asleep.
+                next = next.with_waiters();
+            }
+            let died = matches!(word.state(), State::Held(_)).then_some(word.identity());
+            match claim(host, word, next, died, true) {
+                Some(granted) => return Ok(granted),
+                None => continue,
+            }
+        }
+        if matches!(request.patience, Patience::Try) {
+            return Err(Refused::TimedOut(word));
+        }
+
+        let now = host.now();
+        let mut marked = word.with_waiters();
+        if matches!(word.state(), State::Held(_)) && now.since(began) >= STARVES_AFTER {
+            marked = marked.with_handoff();
+        }
+        if marked != word {
+            // Marked even if the deadline has passed: the wake-up that brought us here may have been the only one, and
+            // the holder that beat us to the word does not know of those who still sleep.
+            // Relaxed: it publishes nothing; as a read-modify-write it stays in the release sequence of the word.
+            if host.word().compare_exchange(word.0, marked.0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            asked_for_handoff |= marked.wants_handoff() && !word.wants_handoff();
+        }
+        let end_of_slice = now.after(slice);
+        let until = match deadline {
+            Some(deadline) if now >= deadline => return give_up(host, request, marked, asked_for_handoff),
+            Some(deadline) => end_of_slice.min(deadline),
+            None => end_of_slice,
+        };
+        match host.sleep(marked, until) {
+            Slept::Changed => {}
+            Slept::Woken => slept = true,
+            Slept::UntilTheEnd => {
+                slept = true;
+                slice = (slice * 2).min(LONGEST_SLICE);
+                probe = Some(Depth::Thorough);
+            }
+        }
+    }
+}
+
+/// Takes back the request for handoff, so that the next release is not reserved for somebody who has left.
+///
+/// Others may have asked as well; they ask again at the end of their slice.
+fn give_up<H: Host>(host: &H, request: &Request, mut word: Word, asked: bool) -> Result<Granted, Refused> {
+    loop {
+        match word.state() {
+            _ if !asked => break,
+            State::Held(_) if word.wants_handoff() => {
+                let calm = word.without_handoff();
+                // Relaxed: as for marking in `acquire_slow`.
+                if host.word().compare_exchange(word.0, calm.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                    break;
+                }
+            }
+            // Too late to take it back: the lock is here, perhaps for us. Leaving it would strand it for a slice.
+            State::Reserved => {
+                let next = word.granted_to(request.kind, request.pid).with_waiters();
+                if let Some(granted) = claim(host, word, next, None, true) {
+                    return Ok(granted);
+                }
+            }
+            _ => break,
+        }
+        // Acquire: as in `acquire`.
+        word = Word(host.word().load(Ordering::Acquire));
+    }
+    Err(Refused::TimedOut(word))
+}
+
+/// Lets go of exactly the grant `identity`; if the word is no longer that grant's, changes nothing and tells the word.
+#[inline]
+pub(crate) fn release<H: Host>(host: &H, identity: Word) -> Result<(), Word> {
+    let mut word = identity;
+    loop {
+        let next = if word.has_waiters() && word.wants_handoff() { word.reserved() } else { word.freed() };
+        // Release: pairs with the Acquire of whoever takes the word next. Relaxed on failure: only the identity of the
+        // value is looked at.
+        match host.word().compare_exchange(word.0, next.0, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => {
+                if word.has_waiters() {
+                    wake_one(host, next);
+                }
+                return Ok(());
+            }
+            Err(seen) if Word(seen).identity() != identity => return Err(Word(seen)),
+            Err(seen) => word = Word(seen),
+        }
+    }
+}
+
+#[cold]
+fn wake_one<H: Host>(host: &H, word: Word) {
+    if host.wake(1) == 0 && word.state() == State::Reserved {
+        // Reserved for nobody: the waiters have died, given up, or are awake between two slices, and those ask again.
+        // Relaxed: a read-modify-write continues the release sequence that `release` began.
+        let freed = word.freed();
+        if host.word().compare_exchange(word.0, freed.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            // A newcomer may have gone to sleep on the reserved word between the two.
+            host.wake(1);
+        }
+    }
+}
+
+/// Frees the lock whoever holds it. Tells the word that it freed, or `None` if nobody held it.
+pub(crate) fn force<H: Host>(host: &H) -> Result<Option<Word>, Refused> {
+    loop {
+        // Acquire: the caller goes on to read and stamp what the holder published.
+        let word = Word(host.word().load(Ordering::Acquire));
+        match word.state() {
+            State::Free | State::Reserved => return Ok(None),
+            State::Retired => return Err(Refused::Retired),
+            State::Held(_) | State::Malformed => {}
+        }
+        // Release: pairs with the next holder's Acquire for what the *caller* did; what the holder was doing is torn
+        // from its hands, and no ordering can mend that.
+        if swap_and_wake_all(host, word, word.freed()) {
+            return Ok(Some(word));
+        }
+    }
+}
+
+/// Makes the record one that nobody can take any more, from the grant `identity` or, without one, from any state.
+pub(crate) fn retire<H: Host>(host: &H, identity: Option<Word>) -> bool {
+    loop {
+        // Relaxed: only compared.
+        let word = Word(host.word().load(Ordering::Relaxed));
+        if identity.is_some_and(|identity| word.identity() != identity) {
+            return false;
+        }
+        if word.state() == State::Retired || swap_and_wake_all(host, word, word.retired()) {
+            return true;
+        }
+    }
+}
+
+fn swap_and_wake_all<H: Host>(host: &H, word: Word, next: Word) -> bool {
+    let done = host.word().compare_exchange(word.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok();
+    if done && word.has_waiters() {
+        host.wake(u32::MAX >> 1);
+    }
+    done
+}
+
+/// Makes the grant `identity` one that stands until somebody ungets it. Tells its new identity.
+pub(crate) fn detach<H: Host>(host: &H, identity: Word) -> Result<Word, Word> {
+    let mut word = identity;
+    loop {
+        // Relaxed: the same holder goes on holding; nothing is handed over.
+        match host.word().compare_exchange(word.0, word.detached().0, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Ok(word.detached().identity()),
+            Err(seen) if Word(seen).identity() != identity => return Err(Word(seen)),
+            Err(seen) => word = Word(seen),
+        }
+    }
+}

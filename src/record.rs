@@ -1,0 +1,477 @@
+//! The record: the 4096 bytes in shared memory that are a lock, the same on every target.
+//!
+//! Invariants:
+//! - every field is a 32-bit atomic at a fixed offset, in the machine's byte order, which the magic number tells;
+//! - who holds is the word's business alone ([`crate::protocol`]); everything else here is a report about it;
+//! - a grant's entry is written by its holder and by nobody else: the compare-and-swap that grants number `n` gives the
+//!   right to write entry `n % 16`. Entries are published last, by their stamp, so a reader sees a grant whole or
+//!   not at all, and a writer that dies half way leaves the previous grant as the newest;
+//! - nothing that was read is trusted: lengths are bounded, text is checked, retries are counted.
+//!
+//! Because 16 divides the word's 64 generations, the word alone tells which entry is the newest; there is no index that
+//! could be stale or torn.
+//!
+//! A holder that was forced off, *and* was stopped inside a write, *and* goes on after sixteen more grants, may spoil
+//! the text of the entry that has taken its place. The word, and so the exclusion, is not touched by it.
+
+use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::time::Duration;
+
+use heapless::String;
+
+use crate::moment::Moment;
+use crate::word::{Kind, Word};
+
+/// Size of a lock's file, in bytes, on every target. Not a page: pages may be larger.
+pub const RECORD_SIZE: usize = 4096;
+
+/// Longest info text, in bytes of UTF-8. A longer one is cut at a character boundary.
+pub const INFO_CAPACITY: usize = 144;
+
+/// How many grants the record remembers, the newest included.
+pub const HISTORY_CAPACITY: usize = 16;
+
+/// `"RLK1"` on a little-endian machine; a machine of the other endianness reads it reversed and refuses.
+pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"RLK1");
+pub(crate) const VERSION: u32 = 1;
+
+/// The kernel's TASK_COMM_LEN: a program name has at most 15 bytes and a NUL.
+pub(crate) const PROGRAM_CAPACITY: usize = 16;
+
+/// A reader that meets a writer reads again. A grant takes tens of nanoseconds to write and sixteen must pass before an
+/// entry is reused, so even a second try is rare; a peer that scribbles must not hold us up for ever.
+const READ_TRIES: usize = 64;
+
+type Cell = AtomicU32;
+
+#[repr(C)]
+pub(crate) struct Record {
+    pub(crate) magic: Cell,
+    pub(crate) version: Cell,
+    pub(crate) size: Cell,
+    /// Zero; a reader ignores bits it does not know.
+    flags: Cell,
+    /// Inode number of the PID namespace in which the pids of this record mean something; zero if its maker had no /proc.
+    pub(crate) home_pid_ns: Cell,
+    /// Inode number of the time namespace in which start times of this record can be compared.
+    pub(crate) home_time_ns: Cell,
+    /// The number before the first grant. Random per record, so that a grant of a record that was removed is not
+    /// mistaken for one of its successor.
+    pub(crate) origin: Cell,
+    _reserved0: Cell,
+    /// Which boot the record belongs to; zero if its maker had no /proc.
+    pub(crate) boot_id: [Cell; 4],
+    _reserved1: [Cell; 4],
+
+    /// The lock word, see [`crate::word`]. From here on, one cache line holds all that a grant touches besides its entry.
+    pub(crate) word: Cell,
+    /// Number of the newest published grant.
+    pub(crate) published: Cell,
+    pub(crate) contended: Cell,
+    pub(crate) longest_hold_ms: Cell,
+    pub(crate) timeouts: Cell,
+    pub(crate) recoveries: Cell,
+    pub(crate) forced: Cell,
+    /// How often an info was replaced; its lowest bit tells which amendment is the current one.
+    amended: Cell,
+    _reserved2: [Cell; 8],
+
+    amendments: [Amendment; 2],
+    _reserved3: [Cell; 20],
+
+    entries: [Entry; HISTORY_CAPACITY],
+}
+
+/// An info that replaced the one given with its grant.
+///
+/// There are two, written in turn, so that the old text stands until the new one is complete.
+#[repr(C)]
+struct Amendment {
+    number: Cell,
+    len: Cell,
+    text: Text,
+}
+
+/// One grant.
+#[repr(C)]
+struct Entry {
+    /// `number << 1 | 1`; even while the entry is being written.
+    stamp: Cell,
+    pid: Cell,
+    /// Ticks since boot at which the holder started, low word first; zero if unknown.
+    start_time: [Cell; 2],
+    uid: Cell,
+    pid_ns: Cell,
+    /// UTC seconds since 1970, low word first, and nanoseconds.
+    granted_sec: [Cell; 2],
+    granted_nsec: Cell,
+    /// The same moment on CLOCK_MONOTONIC, for durations.
+    since_sec: Cell,
+    since_nsec: Cell,
+    /// On CLOCK_MONOTONIC.
+    ended_sec: Cell,
+    ended_nsec: Cell,
+    ending: Cell,
+    len: Cell,
+    kind: Cell,
+    program: [Cell; PROGRAM_CAPACITY / 4],
+    text: Text,
+}
+
+type Text = [Cell; INFO_CAPACITY / 4];
+
+const _: () = {
+    assert!(size_of::<Record>() == RECORD_SIZE);
+    assert!(align_of::<Record>() == 4);
+    assert!(offset_of!(Record, magic) == 0);
+    assert!(offset_of!(Record, version) == 4);
+    assert!(offset_of!(Record, size) == 8);
+    assert!(offset_of!(Record, flags) == 12);
+    assert!(offset_of!(Record, home_pid_ns) == 16);
+    assert!(offset_of!(Record, home_time_ns) == 20);
+    assert!(offset_of!(Record, origin) == 24);
+    assert!(offset_of!(Record, boot_id) == 32);
+    assert!(offset_of!(Record, word) == 64);
+    assert!(offset_of!(Record, published) == 68);
+    assert!(offset_of!(Record, contended) == 72);
+    assert!(offset_of!(Record, longest_hold_ms) == 76);
+    assert!(offset_of!(Record, timeouts) == 80);
+    assert!(offset_of!(Record, recoveries) == 84);
+    assert!(offset_of!(Record, forced) == 88);
+    assert!(offset_of!(Record, amended) == 92);
+    assert!(offset_of!(Record, amendments) == 128);
+    assert!(offset_of!(Record, entries) == 512);
+    assert!(size_of::<Amendment>() == 152);
+    assert!(offset_of!(Amendment, number) == 0);
+    assert!(offset_of!(Amendment, len) == 4);
+    assert!(offset_of!(Amendment, text) == 8);
+    assert!(size_of::<Entry>() == 224);
+    assert!(offset_of!(Entry, stamp) == 0);
+    assert!(offset_of!(Entry, pid) == 4);
+    assert!(offset_of!(Entry, start_time) == 8);
+    assert!(offset_of!(Entry, uid) == 16);
+    assert!(offset_of!(Entry, pid_ns) == 20);
+    assert!(offset_of!(Entry, granted_sec) == 24);
+    assert!(offset_of!(Entry, granted_nsec) == 32);
+    assert!(offset_of!(Entry, since_sec) == 36);
+    assert!(offset_of!(Entry, since_nsec) == 40);
+    assert!(offset_of!(Entry, ended_sec) == 44);
+    assert!(offset_of!(Entry, ended_nsec) == 48);
+    assert!(offset_of!(Entry, ending) == 52);
+    assert!(offset_of!(Entry, len) == 56);
+    assert!(offset_of!(Entry, kind) == 60);
+    assert!(offset_of!(Entry, program) == 64);
+    assert!(offset_of!(Entry, text) == 80);
+    assert!(64 % HISTORY_CAPACITY == 0);
+};
+
+/// How a hold ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ending {
+    /// Its holder ungot it.
+    Released,
+    /// Somebody ungot it by force.
+    Forced,
+    /// Its holder died, and the next get took over.
+    Recovered,
+}
+
+impl Ending {
+    const fn to_bits(self) -> u32 {
+        match self {
+            Self::Released => 1,
+            Self::Forced => 2,
+            Self::Recovered => 3,
+        }
+    }
+
+    const fn from_bits(bits: u32) -> Option<Self> {
+        match bits {
+            1 => Some(Self::Released),
+            2 => Some(Self::Forced),
+            3 => Some(Self::Recovered),
+            _ => None,
+        }
+    }
+}
+
+/// What a holder says of itself; the same for all its grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) pid: u32,
+    /// Ticks since boot; zero if unknown.
+    pub(crate) start_time: u64,
+    pub(crate) uid: u32,
+    pub(crate) pid_ns: u32,
+    pub(crate) program: [u32; PROGRAM_CAPACITY / 4],
+}
+
+/// An entry as it was read: bounded, but otherwise whatever a peer wrote.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) number: u32,
+    pub(crate) holder: Holder,
+    pub(crate) kind: Option<Kind>,
+    /// CLOCK_REALTIME.
+    pub(crate) granted: Moment,
+    pub(crate) since: Moment,
+    pub(crate) ended: Option<(Ending, Moment)>,
+    pub(crate) info: String<INFO_CAPACITY>,
+}
+
+impl Report {
+    pub(crate) fn held_for(&self) -> Option<Duration> {
+        self.ended.map(|(_, ended)| ended.since(self.since))
+    }
+}
+
+/// The longest prefix of `text` that fits and ends between two characters.
+pub(crate) fn cut_to_capacity(text: &str) -> &str {
+    let mut end = text.len().min(INFO_CAPACITY);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+impl Record {
+    /// Makes a record that is all zeros, or cleared, a lock that nobody has held yet: the word comes last.
+    pub(crate) fn initialise(&self, origin: u32, boot_id: [u32; 4], pid_ns: u32, time_ns: u32) {
+        // Relaxed: a new file gets its name afterwards, by a system call.
+        let set = |cell: &Cell, value| cell.store(value, Ordering::Relaxed);
+        set(&self.version, VERSION);
+        set(&self.size, RECORD_SIZE as u32);
+        set(&self.home_pid_ns, pid_ns);
+        set(&self.home_time_ns, time_ns);
+        set(&self.origin, origin);
+        for (cell, value) in self.boot_id.iter().zip(boot_id) {
+            set(cell, value);
+        }
+        set(&self.published, origin);
+        set(&self.magic, MAGIC);
+        // Release: pairs with the Acquire in `protocol::acquire`, for those who had the record mapped while it was
+        // retired and is brought back now.
+        self.word.store(Word::free(origin).0, Ordering::Release);
+    }
+
+    /// Forgets everything but the word, the magic number and the layout. Nobody else may use the record meanwhile: its
+    /// word is retired, and the caller has the right to remove it.
+    pub(crate) fn clear(&self) {
+        let set = |cell: &Cell| cell.store(0, Ordering::Relaxed);
+        [&self.contended, &self.longest_hold_ms, &self.timeouts, &self.recoveries, &self.forced, &self.amended]
+            .into_iter()
+            .for_each(set);
+        self.amendments.iter().for_each(|amendment| set(&amendment.number));
+        self.entries.iter().for_each(|entry| set(&entry.stamp));
+    }
+
+    fn entry(&self, number: u32) -> &Entry {
+        &self.entries[number as usize % HISTORY_CAPACITY]
+    }
+
+    /// Publishes grant `number`. Only its holder calls this, once.
+    ///
+    /// A crash in here leaves an even stamp: readers go on showing the grant before, and whoever recovers the lock
+    /// knows the holder by the word alone.
+    #[inline]
+    pub(crate) fn publish(&self, number: u32, kind: Kind, holder: &Holder, granted: Moment, since: Moment, info: &str) {
+        let entry = self.entry(number);
+        let set = |cell: &Cell, value| cell.store(value, Ordering::Relaxed);
+        set(&entry.stamp, number << 1);
+        // Release: pairs with the Acquire fence in `report`. A reader that sees any store below also sees the stamp
+        // above, and throws away what it read.
+        fence(Ordering::Release);
+        set(&entry.pid, holder.pid);
+        set(&entry.start_time[0], holder.start_time as u32);
+        set(&entry.start_time[1], (holder.start_time >> 32) as u32);
+        set(&entry.uid, holder.uid);
+        set(&entry.pid_ns, holder.pid_ns);
+        set(&entry.granted_sec[0], granted.sec as u32);
+        set(&entry.granted_sec[1], (granted.sec >> 32) as u32);
+        set(&entry.granted_nsec, granted.nsec);
+        set(&entry.since_sec, since.sec as u32);
+        set(&entry.since_nsec, since.nsec);
+        set(&entry.ending, 0);
+        set(&entry.kind, kind as u32);
+        for (cell, &word) in entry.program.iter().zip(&holder.program) {
+            set(cell, word);
+        }
+        set(&entry.len, store_text(&entry.text, info));
+        // Release: pairs with the Acquire of the stamp in `report`.
+        entry.stamp.store(number << 1 | 1, Ordering::Release);
+        // Release: pairs with the Acquire of the word that every reader of `published` does first; a holder that was
+        // forced off may store an older number here, which `Word::number_after` makes good.
+        self.published.store(number, Ordering::Release);
+    }
+
+    /// Notes how and when grant `number` ended. Changes nothing if that grant was never published or is forgotten.
+    #[inline]
+    pub(crate) fn stamp_ending(&self, number: u32, ending: Ending, now: Moment) {
+        let entry = self.entry(number);
+        if entry.stamp.load(Ordering::Relaxed) != number << 1 | 1 {
+            return;
+        }
+        entry.ended_sec.store(now.sec as u32, Ordering::Relaxed);
+        entry.ended_nsec.store(now.nsec, Ordering::Relaxed);
+        // Release: pairs with the Acquire of `ending` in `report`.
+        entry.ending.store(ending.to_bits(), Ordering::Release);
+    }
+
+    /// Counts the hold of grant `number`, which is about to end, as the longest if it is. Only its holder calls this.
+    #[inline]
+    pub(crate) fn count_hold(&self, number: u32, now: Moment) {
+        let entry = self.entry(number);
+        let since = Moment {
+            sec: u64::from(entry.since_sec.load(Ordering::Relaxed)),
+            nsec: entry.since_nsec.load(Ordering::Relaxed),
+        };
+        let held = now.millis().wrapping_sub(since.millis());
+        if held > self.longest_hold_ms.load(Ordering::Relaxed) && now >= since {
+            self.longest_hold_ms.store(held, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that grant `number` now stands until somebody ungets it.
+    pub(crate) fn stamp_detached(&self, number: u32) {
+        let entry = self.entry(number);
+        if entry.stamp.load(Ordering::Relaxed) == number << 1 | 1 {
+            entry.kind.store(Kind::Detached as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Replaces the info of grant `number`. Only its holder calls this, one thread at a time.
+    ///
+    /// A crash in here leaves the old text: the counter moves last.
+    pub(crate) fn amend(&self, number: u32, info: &str) {
+        let next = self.amended.load(Ordering::Relaxed).wrapping_add(1);
+        let amendment = &self.amendments[next as usize % 2];
+        // Release: pairs with the Acquire fence in `amended_info`, as in `publish`; what a reader might still be
+        // reading here is the amendment before the last, and its counter has moved since.
+        fence(Ordering::Release);
+        amendment.number.store(number, Ordering::Relaxed);
+        amendment.len.store(store_text(&amendment.text, info), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `amended_info`.
+        self.amended.store(next, Ordering::Release);
+    }
+
+    /// The info that replaced the one of grant `number`, if one did.
+    fn amended_info(&self, number: u32) -> Option<String<INFO_CAPACITY>> {
+        for _ in 0..READ_TRIES {
+            // Acquire: pairs with the Release in `amend`.
+            let current = self.amended.load(Ordering::Acquire);
+            let amendment = &self.amendments[current as usize % 2];
+            let for_number = amendment.number.load(Ordering::Relaxed);
+            let len = amendment.len.load(Ordering::Relaxed);
+            let text = load_text(&amendment.text);
+            // Acquire: pairs with the Release fence in `amend`.
+            fence(Ordering::Acquire);
+            if self.amended.load(Ordering::Relaxed) == current {
+                return (current != 0 && for_number == number).then(|| to_string(&text, len));
+            }
+        }
+        None
+    }
+
+    /// The full number of the grant that `word` names or, for a free word, of the last one.
+    pub(crate) fn number_of(&self, word: Word) -> u32 {
+        let published = self.published.load(Ordering::Relaxed);
+        // `published` is within a few grants of the word either way, and generations are numbers modulo 64.
+        let ahead = word.generation().wrapping_sub(published) & 63;
+        published.wrapping_add(ahead).wrapping_sub(if ahead >= 32 { 64 } else { 0 })
+    }
+
+    /// Grant `number`, if it was published and is still remembered.
+    pub(crate) fn report(&self, number: u32) -> Option<Report> {
+        let entry = self.entry(number);
+        let get = |cell: &Cell| cell.load(Ordering::Relaxed);
+        let wide = |cells: &[Cell; 2]| u64::from(get(&cells[0])) | u64::from(get(&cells[1])) << 32;
+        // Acquire: pairs with the Release of the stamp in `publish`.
+        if entry.stamp.load(Ordering::Acquire) != number << 1 | 1 {
+            return None;
+        }
+        let holder = Holder {
+            pid: get(&entry.pid),
+            start_time: wide(&entry.start_time),
+            uid: get(&entry.uid),
+            pid_ns: get(&entry.pid_ns),
+            program: core::array::from_fn(|i| get(&entry.program[i])),
+        };
+        // Acquire: pairs with the Release of `ending` in `stamp_ending`.
+        let ending = Ending::from_bits(entry.ending.load(Ordering::Acquire));
+        let ended = moment(u64::from(get(&entry.ended_sec)), get(&entry.ended_nsec));
+        let kind = Kind::from_bits(get(&entry.kind));
+        let granted = moment(wide(&entry.granted_sec), get(&entry.granted_nsec));
+        let since = moment(u64::from(get(&entry.since_sec)), get(&entry.since_nsec));
+        let len = get(&entry.len);
+        let text = load_text(&entry.text);
+        // Acquire: pairs with the Release fence in `publish`. If any load above saw a later grant's store, the load
+        // below sees its stamp.
+        fence(Ordering::Acquire);
+        if entry.stamp.load(Ordering::Relaxed) != number << 1 | 1 {
+            return None;
+        }
+        let info = self.amended_info(number).unwrap_or_else(|| to_string(&text, len));
+        Some(Report { number, holder, kind, granted, since, ended: ending.map(|ending| (ending, ended)), info })
+    }
+
+    /// The newest published grant: the one that holds, or the one that held last.
+    pub(crate) fn newest(&self) -> Option<Report> {
+        for _ in 0..READ_TRIES {
+            // Acquire: pairs with the Release in `protocol::release` or, while held, with nothing: then the entry's own
+            // stamp orders what is read.
+            let word = Word(self.word.load(Ordering::Acquire));
+            let number = self.number_of(word);
+            // Older ones only where newer ones died unpublished: entry `number` itself is overwritten after all others.
+            let found = (0..HISTORY_CAPACITY as u32).find_map(|age| self.report(number.wrapping_sub(age)));
+            if found.is_some() {
+                return found;
+            }
+            if self.published.load(Ordering::Relaxed) == self.origin.load(Ordering::Relaxed) {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+/// Writes `text`, cut to what fits, and returns its length.
+#[inline]
+fn store_text(cells: &Text, text: &str) -> u32 {
+    let text = cut_to_capacity(text).as_bytes();
+    for (cell, bytes) in cells.iter().zip(text.chunks(4)) {
+        let mut word = [0; 4];
+        word[..bytes.len()].copy_from_slice(bytes);
+        cell.store(u32::from_ne_bytes(word), Ordering::Relaxed);
+    }
+    text.len() as u32
+}
+
+fn load_text(cells: &Text) -> [u8; INFO_CAPACITY] {
+    let mut text = [0; INFO_CAPACITY];
+    for (bytes, cell) in text.chunks_exact_mut(4).zip(cells) {
+        bytes.copy_from_slice(&cell.load(Ordering::Relaxed).to_ne_bytes());
+    }
+    text
+}
+
+/// Text that a peer wrote, as text: at most `len` bytes, what is not UTF-8 replaced, cut at a character boundary.
+pub(crate) fn to_string<const N: usize>(bytes: &[u8], len: u32) -> String<N> {
+    let mut string = String::new();
+    for chunk in bytes[..bytes.len().min(len as usize)].utf8_chunks() {
+        for character in
+            chunk.valid().chars().chain((!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER))
+        {
+            if string.push(character).is_err() {
+                return string;
+            }
+        }
+    }
+    string
+}
+
+/// A moment that a peer wrote: the nanoseconds are bounded, so that arithmetic on it cannot overflow.
+fn moment(sec: u64, nsec: u32) -> Moment {
+    Moment { sec, nsec: nsec.min(999_999_999) }
+}

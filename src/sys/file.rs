@@ -1,0 +1,328 @@
+//! The lock's file: opening, publishing, removing, and knowing one file from another.
+
+use core::ffi::CStr;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use heapless::String;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, fchown, flock, fstat, fstatfs, linkat, lstat,
+    open, openat, unlink,
+};
+use rustix::io::{Errno, pwrite};
+use rustix::process::Gid;
+use rustix::thread::{NanosleepRelativeResult, nanosleep};
+use rustix::time::Timespec;
+
+use crate::error::{Error, NotALock, Operation};
+use crate::name::{DIR_CAPACITY, FILE_PREFIX, NAME_CAPACITY, PATH_CAPACITY, write_file_name};
+use crate::record::RECORD_SIZE;
+
+/// `TMPFS_MAGIC`, [statfs(2)](https://man7.org/linux/man-pages/man2/statfs.2.html).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// Where a lock's file is.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) dir: String<DIR_CAPACITY>,
+    pub(crate) name: String<NAME_CAPACITY>,
+}
+
+/// A path with its NUL.
+struct Path(String<PATH_CAPACITY>);
+
+impl Path {
+    fn as_c_str(&self) -> &CStr {
+        // Directory and name were checked for NULs when the place was made, and the path is built with one at its end.
+        CStr::from_bytes_until_nul(self.0.as_bytes()).unwrap_or(c"")
+    }
+}
+
+impl Place {
+    pub(crate) fn new(dir: &str, name: String<NAME_CAPACITY>) -> Result<Self, Error> {
+        if dir.is_empty() || dir.contains('\0') {
+            return Err(Error::DirectoryInvalid);
+        }
+        Ok(Self { dir: String::try_from(dir).map_err(|_| Error::DirectoryInvalid)?, name })
+    }
+
+    /// The path of a file in the directory. Both parts are bounded, so that it fits; `Path` is empty if not.
+    fn path_of(&self, write_name: impl FnOnce(&mut String<PATH_CAPACITY>) -> core::fmt::Result) -> Path {
+        let mut path = String::new();
+        let written =
+            write!(path, "{}/", self.dir).and_then(|()| write_name(&mut path)).and_then(|()| path.write_char('\0'));
+        if written.is_err() {
+            path.clear();
+        }
+        Path(path)
+    }
+
+    fn path(&self) -> Path {
+        self.path_of(|path| write_file_name(path, &self.name))
+    }
+
+    fn dir_path(&self) -> Path {
+        self.path_of(|_| Ok(()))
+    }
+}
+
+/// What tells one file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+}
+
+impl FileId {
+    // The fields' types differ between targets.
+    #[allow(clippy::unnecessary_cast)]
+    fn of(stat: &Stat) -> Self {
+        Self { dev: stat.st_dev as u64, ino: stat.st_ino as u64 }
+    }
+}
+
+/// Whether the file `id` has lost the lock's name: it was removed or replaced.
+///
+/// Only on proof: a path that leads nowhere because this process has changed its root, or may not look, says nothing.
+pub(crate) fn has_lost_name(place: &Place, id: FileId) -> bool {
+    match lstat(place.path().as_c_str()) {
+        Ok(stat) => id != FileId::of(&stat),
+        // The name is gone from a directory that is still the one (on the same file system) that the file was in.
+        Err(Errno::NOENT) => lstat(place.dir_path().as_c_str()).is_ok_and(|dir| FileId::of(&dir).dev == id.dev),
+        Err(_) => false,
+    }
+}
+
+/// Opens the file that has the lock's name, if there is one, and makes sure that it can be mapped.
+pub(crate) fn open_named(place: &Place) -> Result<Option<(OwnedFd, FileId)>, Error> {
+    // No O_CREAT: with fs.protected_regular that fails on another user's file in a sticky directory, even for root.
+    // O_NONBLOCK and O_NOCTTY: if the name is that of a FIFO or a terminal, opening it must not have effects.
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = match open(place.path().as_c_str(), flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOTDIR) => return Err(Error::DirectoryMissing),
+        Err(Errno::LOOP) => return Err(Error::NotALock(NotALock::SymbolicLink)),
+        Err(Errno::ISDIR | Errno::NXIO | Errno::NODEV) => return Err(Error::NotALock(NotALock::NotAFile)),
+        Err(errno) => return Err(Error::os(Operation::Open, errno)),
+    };
+    let stat = fstat(&fd).map_err(|errno| Error::os(Operation::Open, errno))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Error::NotALock(NotALock::NotAFile));
+    }
+    // A shorter file would be a SIGBUS waiting to happen.
+    if stat.st_size != RECORD_SIZE as i64 {
+        return Err(Error::NotALock(NotALock::WrongSize(stat.st_size as u64)));
+    }
+    let id = FileId::of(&stat);
+    Ok(Some((fd, id)))
+}
+
+/// How a new file is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Making {
+    pub(crate) mode: u32,
+    pub(crate) group: Option<u32>,
+}
+
+/// Makes the lock's file: `fill` gets it under no name, all zeros, and when it returns the file gets its name at once.
+///
+/// `Ok(false)`: somebody was faster. A crash leaves nothing behind; where the file system knows no unnamed files (or
+/// /proc is missing), it may leave a temporary file, whose name no lock can have and which nobody opens again.
+pub(crate) fn create(
+    place: &Place,
+    making: Making,
+    fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    let dir = place.dir_path();
+    let unnamed = open(dir.as_c_str(), OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+    let (fd, temporary) = match unnamed {
+        Ok(fd) => (fd, None),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(Error::DirectoryMissing),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
+            let (fd, path) = open_temporary(place)?;
+            (fd, Some(path))
+        }
+        Err(errno) => return Err(Error::os(Operation::Create, errno)),
+    };
+    let published = prepare(&fd, making).and_then(|()| fill(fd.as_fd())).and_then(|()| {
+        let linked = match &temporary {
+            None => link_unnamed(&fd, place),
+            Some(temporary) => linkat(CWD, temporary.as_c_str(), CWD, place.path().as_c_str(), AtFlags::empty()),
+        };
+        match linked {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(Errno::NOENT) => Err(Error::DirectoryMissing),
+            Err(errno) => Err(Error::os(Operation::Create, errno)),
+        }
+    });
+    if let Some(temporary) = temporary {
+        // If this fails, it is litter, and harmless: see above.
+        let _ = unlink(temporary.as_c_str());
+    }
+    published
+}
+
+/// Gives the file its size, its space, its mode and its group.
+fn prepare(fd: &OwnedFd, making: Making) -> Result<(), Error> {
+    // Written, not just sized: if the file system is full, now is the time to hear of it, not as SIGBUS later.
+    const ZEROS: [u8; 256] = [0; 256];
+    let mut offset = 0;
+    while offset < RECORD_SIZE as u64 {
+        match pwrite(fd, &ZEROS[..ZEROS.len().min(RECORD_SIZE - offset as usize)], offset) {
+            Ok(len) => offset += len as u64,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::os(Operation::Create, errno)),
+        }
+    }
+    if let Some(group) = making.group {
+        fchown(fd, None, Some(Gid::from_raw(group))).map_err(|errno| Error::os(Operation::SetMode, errno))?;
+    }
+    // After the group, which may clear bits; and never by way of the umask.
+    fchmod(fd, Mode::from_raw_mode(making.mode as _)).map_err(|errno| Error::os(Operation::SetMode, errno))
+}
+
+fn link_unnamed(fd: &OwnedFd, place: &Place) -> Result<(), Errno> {
+    let path = place.path();
+    // For root, and for everybody since Linux 6.10.
+    match linkat(fd, c"", CWD, path.as_c_str(), AtFlags::EMPTY_PATH) {
+        Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {}
+        done => return done,
+    }
+    let mut own = String::<32>::new();
+    // Ten digits at most: it fits.
+    let _ = write!(own, "/proc/self/fd/{}\0", fd.as_raw_fd());
+    linkat(
+        CWD,
+        CStr::from_bytes_until_nul(own.as_bytes()).unwrap_or(c""),
+        CWD,
+        path.as_c_str(),
+        AtFlags::SYMLINK_FOLLOW,
+    )
+}
+
+fn open_temporary(place: &Place) -> Result<(OwnedFd, Path), Error> {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    // A name that is taken is the litter of a crash, or another thread's.
+    for _ in 0..64 {
+        let pid = rustix::process::getpid().as_raw_nonzero();
+        // Relaxed: it only has to be different each time.
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = place.path_of(|path| write!(path, ".{FILE_PREFIX}{pid}-{count}"));
+        match openat(CWD, path.as_c_str(), flags, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => return Ok((fd, path)),
+            Err(Errno::EXIST) => {}
+            Err(Errno::NOENT) => return Err(Error::DirectoryMissing),
+            Err(errno) => return Err(Error::os(Operation::Create, errno)),
+        }
+    }
+    Err(Error::Busy)
+}
+
+/// The right to remove the file, or to bring a removed record back: of all that agree on this, one at a time.
+///
+/// Held by flock(2) on the file itself, so that the kernel gives it up when its holder dies.
+pub(crate) struct RemovalRight<'a> {
+    fd: BorrowedFd<'a>,
+    place: &'a Place,
+}
+
+impl<'a> RemovalRight<'a> {
+    /// `Ok(None)`: the file does not have the lock's name any more.
+    pub(crate) fn obtain(fd: BorrowedFd<'a>, id: FileId, place: &'a Place) -> Result<Option<Self>, Error> {
+        // Its holders need microseconds. One that was stopped half way must not hold us up for ever.
+        for _ in 0..1000 {
+            match flock(fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    let right = Self { fd, place };
+                    // Checked under the right: from here on, nobody who asks for it can take the name away.
+                    return Ok((!has_lost_name(place, id)).then_some(right));
+                }
+                Err(Errno::AGAIN | Errno::INTR) => pause(),
+                Err(errno) => return Err(Error::os(Operation::Remove, errno)),
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// Removes the file.
+    pub(crate) fn unlink(&self) -> Result<(), Error> {
+        match unlink(self.place.path().as_c_str()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::os(Operation::Remove, errno)),
+        }
+    }
+}
+
+impl Drop for RemovalRight<'_> {
+    fn drop(&mut self) {
+        // Closing the descriptor would do it as well; an error would leave it to that.
+        let _ = flock(self.fd, FlockOperation::Unlock);
+    }
+}
+
+/// A millisecond, or less if a signal comes.
+fn pause() {
+    match nanosleep(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }) {
+        NanosleepRelativeResult::Ok | NanosleepRelativeResult::Interrupted(_) | NanosleepRelativeResult::Err(_) => {}
+    }
+}
+
+/// Removes whatever file has the lock's name, if it is a regular one; for records that cannot be used any more.
+pub(crate) fn unlink_unusable(place: &Place) -> Result<(), Error> {
+    let path = place.path();
+    match lstat(path.as_c_str()) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+            return Err(Error::NotALock(NotALock::NotAFile));
+        }
+        Ok(_) => {}
+        Err(Errno::NOENT) => return Err(Error::NotFound),
+        Err(errno) => return Err(Error::os(Operation::Remove, errno)),
+    }
+    match unlink(path.as_c_str()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error::os(Operation::Remove, errno)),
+    }
+}
+
+/// Whether the file can have survived a boot.
+pub(crate) fn is_persistent(fd: BorrowedFd<'_>) -> bool {
+    fstatfs(fd).map_or(true, |stat| stat.f_type as u64 != TMPFS_MAGIC)
+}
+
+/// Which boot this is; `None` without /proc.
+pub(crate) fn boot_id() -> Option<[u32; 4]> {
+    let file = open(c"/proc/sys/kernel/random/boot_id", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0; 36];
+    let len = rustix::io::read(&file, &mut text).ok()?;
+    parse_uuid(&text[..len])
+}
+
+/// 32 hexadecimal digits, dashes between them.
+fn parse_uuid(text: &[u8]) -> Option<[u32; 4]> {
+    let mut words = [0_u32; 4];
+    let mut digits = 0;
+    for digit in text.iter().filter(|&&byte| byte != b'-') {
+        let word = words.get_mut(digits / 8)?;
+        *word = *word << 4 | char::from(*digit).to_digit(16)?;
+        digits += 1;
+    }
+    (digits == 32).then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_id_is_read_whole_or_not_at_all() {
+        let id = b"0123abcd-4567-89ab-cdef-0123456789ab";
+        assert_eq!(parse_uuid(id), Some([0x0123_abcd, 0x4567_89ab, 0xcdef_0123, 0x4567_89ab]));
+        assert_eq!(parse_uuid(&id[..35]), None);
+        assert_eq!(parse_uuid(b"0123abcd-4567-89ab-cdef-0123456789abc"), None);
+        assert_eq!(parse_uuid(b"g123abcd-4567-89ab-cdef-0123456789ab"), None);
+    }
+}

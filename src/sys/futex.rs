@@ -1,0 +1,42 @@
+//! Sleeping on a word and waking those who do ([futex(2)]).
+//!
+//! Shared futexes, never private ones: the kernel finds sleepers by file and offset, so processes of different bitness
+//! and at different addresses meet.
+//!
+//! [futex(2)]: https://man7.org/linux/man-pages/man2/futex.2.html
+
+use core::num::NonZeroU32;
+use core::sync::atomic::AtomicU32;
+
+use rustix::io::Errno;
+use rustix::thread::futex::{Flags, wait_bitset, wake as futex_wake};
+use rustix::time::Timespec;
+
+use crate::moment::Moment;
+use crate::protocol::Slept;
+
+/// Sleeps while `word` is `expected`, at the longest until `until` (CLOCK_MONOTONIC, absolute: a signal handler that
+/// interrupts the sleep does not prolong it).
+#[doc(alias = "FUTEX_WAIT_BITSET")]
+pub(crate) fn sleep(word: &AtomicU32, expected: u32, until: Moment) -> Slept {
+    // The type of `tv_nsec` differs between targets.
+    #[allow(clippy::cast_lossless)]
+    let until = Timespec { tv_sec: i64::try_from(until.sec).unwrap_or(i64::MAX), tv_nsec: until.nsec as _ };
+    loop {
+        return match wait_bitset(word, Flags::empty(), expected, Some(&until), NonZeroU32::MAX) {
+            Ok(()) => Slept::Woken,
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => Slept::Changed,
+            // ETIMEDOUT. Anything else (a kernel without futexes, a page that went away) must not become a busy loop
+            // that believes it was woken: the caller looks at the clock and at the holder after a slice.
+            Err(_) => Slept::UntilTheEnd,
+        };
+    }
+}
+
+/// Wakes up to `count` sleepers and tells how many there were.
+#[doc(alias = "FUTEX_WAKE")]
+pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
+    // The only errors are those of a bad address; then nobody can sleep there either.
+    futex_wake(word, Flags::empty(), count).map_or(0, |woken| woken as u32)
+}
