@@ -167,7 +167,8 @@ impl fmt::Display for NotALock {
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant)]
 pub enum LockError {
-    /// Somebody held the lock for the whole time; this is who, unless it died in the instant before it could say.
+    /// The lock was not to be had in time; this is who holds it. `None` if the holder has not had the time to say who it
+    /// is, or if the lock is about to go to somebody who has waited for longer.
     TimedOut(Option<Grant>),
     /// The lock could not be used.
     Failed(Error),
@@ -190,7 +191,7 @@ impl fmt::Display for LockError {
                     crate::info::Escaped(holder.program())
                 )
             }
-            Self::TimedOut(None) => write!(f, "timed out: held by a process that has not said who it is"),
+            Self::TimedOut(None) => write!(f, "timed out: the lock is just changing hands"),
             Self::Failed(error) => error.fmt(f),
         }
     }
