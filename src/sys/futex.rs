@@ -9,8 +9,9 @@ use core::num::NonZeroU32;
 use core::sync::atomic::AtomicU32;
 
 use rustix::io::Errno;
+use rustix::thread::clock_nanosleep_absolute;
 use rustix::thread::futex::{Flags, wait_bitset, wake as futex_wake};
-use rustix::time::Timespec;
+use rustix::time::{ClockId, Timespec};
 
 use crate::moment::Moment;
 use crate::protocol::Slept;
@@ -27,9 +28,12 @@ pub(crate) fn sleep(word: &AtomicU32, expected: u32, until: Moment) -> Slept {
             Ok(()) => Slept::Woken,
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN) => Slept::Changed,
-            // ETIMEDOUT. Anything else (a kernel without futexes, a page that went away) must not become a busy loop
-            // that believes it was woken: the caller looks at the clock and at the holder after a slice.
-            Err(_) => Slept::UntilTheEnd,
+            Err(Errno::TIMEDOUT) => Slept::UntilTheEnd,
+            // No futexes, in this kernel or in this sandbox. Then a wait is a look at the end of every slice.
+            Err(_) => {
+                while let Err(Errno::INTR) = clock_nanosleep_absolute(ClockId::Monotonic, &until) {}
+                Slept::UntilTheEnd
+            }
         };
     }
 }

@@ -8,13 +8,16 @@
 //! matter, the page is private to the process. A fork in the middle leaves the child a page of zeros, lock included.
 #![allow(unsafe_code)]
 
+use core::ffi::c_void;
 use core::mem::size_of;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
-use rustix::fs::{Mode, OFlags, open, stat};
+use rustix::fd::{FromRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, fstat, open, stat};
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
-use rustix::process::{getpid, getuid};
+use rustix::process::{PidfdFlags, getpid, getuid, pidfd_open};
 use rustix::thread::sched_yield;
 
 use crate::error::{Error, Operation};
@@ -148,8 +151,8 @@ impl Process {
             set(&page.start_time[0], start_time as u32);
             set(&page.start_time[1], (start_time >> 32) as u32);
             set(&page.uid, getuid().as_raw());
-            set(&page.pid_ns, namespace(c"/proc/self/ns/pid"));
-            set(&page.time_ns, namespace(c"/proc/self/ns/time"));
+            set(&page.pid_ns, namespace(c"/proc/self/ns/pid").or_else(own_pid_namespace).unwrap_or(0));
+            set(&page.time_ns, namespace(c"/proc/self/ns/time").unwrap_or(0));
             for (cell, bytes) in page.program.iter().zip(program.chunks_exact(4)) {
                 set(cell, u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
             }
@@ -187,12 +190,43 @@ fn map_page() -> Result<*mut Page, Error> {
     }
 }
 
-/// The inode number of a namespace, which is what tells two of them apart ([namespaces(7)]); zero if unknown.
+/// The inode number of a namespace, which is what tells two of them apart ([namespaces(7)]).
 ///
 /// [namespaces(7)]: https://man7.org/linux/man-pages/man7/namespaces.7.html
-fn namespace(path: &core::ffi::CStr) -> u32 {
+fn namespace(path: &core::ffi::CStr) -> Option<u32> {
     // The kernel numbers namespaces with 32 bits.
-    stat(path).map_or(0, |stat| stat.st_ino as u32)
+    stat(path).ok().map(|stat| stat.st_ino as u32)
+}
+
+/// The inode number of our PID namespace without /proc (Linux 6.11).
+fn own_pid_namespace() -> Option<u32> {
+    let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).ok()?;
+    // SAFETY: `GetPidNamespace` describes the call as the kernel's <linux/pidfd.h> does.
+    let namespace = unsafe { ioctl(&pidfd, GetPidNamespace) }.ok()?;
+    fstat(&namespace).ok().map(|stat| stat.st_ino as u32)
+}
+
+#[doc(alias = "PIDFD_GET_PID_NAMESPACE")]
+struct GetPidNamespace;
+
+// SAFETY: the call takes no argument and writes to no memory; what it returns is a new file descriptor.
+unsafe impl Ioctl for GetPidNamespace {
+    type Output = OwnedFd;
+
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        opcode::none(0xff, 5)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        null_mut()
+    }
+
+    unsafe fn output_from_ptr(output: IoctlOutput, _: *mut c_void) -> rustix::io::Result<OwnedFd> {
+        // SAFETY: the caller says that the call succeeded; then this is a descriptor that nobody else has.
+        Ok(unsafe { OwnedFd::from_raw_fd(output) })
+    }
 }
 
 fn read_own_stat(buffer: &mut [u8; STAT_CAPACITY]) -> Option<Stat<'_>> {

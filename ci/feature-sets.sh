@@ -1,0 +1,8 @@
+# Sourced: every combination of the features that a library user may choose, and the command's.
+# shellcheck shell=bash
+# shellcheck disable=SC2034
+FEATURE_SETS=(
+  "" log defmt std
+  log,defmt log,std defmt,std log,defmt,std
+  cli cli,defmt
+)

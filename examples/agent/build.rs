@@ -1,0 +1,6 @@
+//! No libc and no start files: the program brings its own `_start`.
+fn main() {
+    for arg in ["-nostartfiles", "-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,-z,noseparate-code"] {
+        println!("cargo::rustc-link-arg-bins={arg}");
+    }
+}
