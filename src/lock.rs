@@ -24,8 +24,8 @@ use crate::name;
 use crate::owner::Liveness;
 use crate::protocol::{self, Depth, Granted, Host, LONGEST_SLICE, Refused, Request, Slept};
 use crate::record::{Ending, HISTORY_CAPACITY, Record};
-use crate::region::Region;
-use crate::sys::file::{self, Making, Place};
+use crate::region::{self, Region};
+use crate::sys::file::{Making, Place};
 use crate::sys::process::Process;
 use crate::sys::{clock, futex, liveness};
 use crate::timeout::Timeout;
@@ -143,7 +143,7 @@ impl<'a> OpenOptions<'a> {
         match self.create(false).open(name) {
             Ok(lock) => lock.remove(force),
             Err(Error::NotALock(_) | Error::VersionMismatch { .. } | Error::Corrupt) if force => {
-                file::unlink_unusable(&Place::new(self.dir, name::validate(name)?)?)
+                region::remove_unusable(&Place::new(self.dir, name::validate(name)?)?)
             }
             Err(error) => Err(error),
         }
@@ -345,6 +345,14 @@ impl ResourceLock {
     /// ```
     pub fn unget_lock(&self, force: bool, where_called: &str) -> bool {
         self.adopt();
+        if force && self.region.repair(&self.place, self.process) {
+            warn!(
+                "<{}> lock record was overwritten and is made new <{}>",
+                self.shown_name(),
+                Shown(Escaped(where_called))
+            );
+            return true;
+        }
         let ticket = Ticket(self.ticket.load(Ordering::Relaxed));
         let word = match self.release(ticket, where_called) {
             Ok(()) => return true,

@@ -1,7 +1,5 @@
 //! What a lock may be called, and which file that is.
 
-use core::fmt::Write;
-
 use heapless::String;
 
 /// Longest lock name, in bytes: the kernel's NAME_MAX.
@@ -63,25 +61,38 @@ pub(crate) fn validate(name: &str) -> Result<String<NAME_CAPACITY>, NameError> {
     String::try_from(name).map_err(|_| NameError::TooLong(name.len()))
 }
 
-/// Appends the file name of the lock `name`: the prefix and the name.
+/// Appends the file name of the lock `name`: the prefix and the name. `None` if `path` has no room for it.
 ///
 /// A file name ends at 255 bytes too, so of a name that leaves no room for the prefix only the beginning is used,
 /// followed by `~` and a hash (64-bit FNV-1a) of the whole.
-pub(crate) fn write_file_name<const N: usize>(path: &mut String<N>, name: &str) -> core::fmt::Result {
+pub(crate) fn push_file_name<const N: usize>(path: &mut String<N>, name: &str) -> Option<()> {
     const ROOM: usize = NAME_CAPACITY - FILE_PREFIX.len();
     const HASH_LEN: usize = 1 + 16;
-    path.write_str(FILE_PREFIX)?;
+    path.push_str(FILE_PREFIX).ok()?;
     if name.len() <= ROOM {
-        return path.write_str(name);
+        return path.push_str(name).ok();
     }
     let mut end = ROOM - HASH_LEN;
     while !name.is_char_boundary(end) {
         end -= 1;
     }
+    path.push_str(name.get(..end)?).ok()?;
+    path.push('~').ok()?;
     let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    write!(path, "{}~{:08x}{:08x}", &name[..end], (hash >> 32) as u32, hash as u32)
+    hash.to_be_bytes()
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .try_for_each(|digit| path.push(char::from_digit(u32::from(digit), 16)?).ok())
+}
+
+/// Appends `number` in decimal. Not by `core::fmt`, which is larger than the rest of a small agent.
+pub(crate) fn push_decimal<const N: usize>(text: &mut String<N>, number: u32) -> Option<()> {
+    if number >= 10 {
+        push_decimal(text, number / 10)?;
+    }
+    text.push(char::from_digit(number % 10, 10)?).ok()
 }
 
 #[cfg(test)]
@@ -93,7 +104,7 @@ mod tests {
 
     fn file_name(name: &str) -> StdString {
         let mut path = String::<NAME_CAPACITY>::new();
-        write_file_name(&mut path, name).expect("a file name always fits");
+        push_file_name(&mut path, name).expect("a file name always fits");
         path.as_str().into()
     }
 
@@ -129,6 +140,16 @@ mod tests {
         assert_ne!(long, file_name(&"a".repeat(254)));
         // Cut between characters, not inside one.
         assert!(file_name(&"🔒".repeat(63)).len() <= 255);
+    }
+
+    #[test]
+    fn numbers_are_written_out() {
+        for number in [0, 9, 10, 4_194_304, u32::MAX] {
+            let mut text = String::<10>::new();
+            push_decimal(&mut text, number).expect("ten digits");
+            assert_eq!(text.as_str(), std::format!("{number}"));
+        }
+        assert_eq!(push_decimal(&mut String::<2>::new(), 100), None);
     }
 
     use std::borrow::ToOwned;

@@ -20,6 +20,7 @@ use crate::error::{Error, NotALock, Operation};
 use crate::record::{MAGIC, RECORD_SIZE, Record, VERSION};
 use crate::sys::clock;
 use crate::sys::file::{self, FileId, Making, Place, RemovalRight};
+use crate::sys::futex;
 use crate::sys::process::Process;
 use crate::word::{State, Word};
 
@@ -130,6 +131,31 @@ impl Region {
         }
     }
 
+    /// Makes the record new, empty and free, if its header was overwritten: for a forced unget, which is a person's word
+    /// that whatever it says does not count. `true` if that was needed and has been done.
+    pub(crate) fn repair(&self, place: &Place, process: Process) -> bool {
+        if validate(self.record()).is_ok() {
+            return false;
+        }
+        let id = {
+            let _alone = self.alone();
+            self.id()
+        };
+        let Ok(Some((fd, named))) = file::open_named(place) else { return false };
+        if named != id {
+            return false;
+        }
+        match RemovalRight::obtain(fd.as_fd(), id, place) {
+            Ok(Some(_right)) if validate(self.record()).is_err() => {
+                renew(self.record(), process);
+                // Whoever slept on what the word said before.
+                futex::wake(&self.record().word, u32::MAX >> 1);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// After a fork: whatever thread was busy, it is not in this process.
     pub(crate) fn forget_other_threads(&self) {
         self.busy.store(0, Ordering::Relaxed);
@@ -185,18 +211,38 @@ fn attach(place: &Place, making: Option<Making>, process: Process) -> Result<(Ow
             let Some(_right) = RemovalRight::obtain(fd.as_fd(), id, place)? else { continue };
             // Asked again under the right: somebody may have done it meanwhile.
             if retired() || is_of_another_boot(record, fd.as_fd()) {
-                // Retired first, also where a reboot ended it: whoever else has it mapped must not take it while it
-                // is made new. If we die in here, the next one to open it starts over.
-                record.word.store(Word::free(0).retired().0, Ordering::Relaxed);
-                // Release: whoever sees a field of the new record also sees that it was retired.
-                fence(Ordering::Release);
-                record.clear();
-                initialise(record, process);
+                renew(record, process);
             }
         }
         return Ok((fd, id, mapping));
     }
     Err(Error::Busy)
+}
+
+/// Removes the file that has the lock's name though it is no lock that this build can use, as long as it is a file.
+pub(crate) fn remove_unusable(place: &Place) -> Result<(), Error> {
+    if let Ok(Some((fd, id))) = file::open_named(place) {
+        if let Some(right) = RemovalRight::obtain(fd.as_fd(), id, place)? {
+            let mapping = Mapping::new(fd.as_fd(), None)?;
+            // It may have been a lock that somebody scribbled over: those who still have it open must leave it, whatever
+            // its word says now. Relaxed: the word is all that they look at.
+            mapping.record().word.store(Word::free(0).retired().0, Ordering::Relaxed);
+            futex::wake(&mapping.record().word, u32::MAX >> 1);
+            return right.unlink();
+        }
+    }
+    file::unlink_unusable(place)
+}
+
+/// Makes a record new, empty and free, under the right to remove it.
+fn renew(record: &Record, process: Process) {
+    // Retired first, also where a reboot or a scribbler ended it: whoever else has it mapped must not take it while it is
+    // made new. If we die in here, the next one to open it starts over.
+    record.word.store(Word::free(0).retired().0, Ordering::Relaxed);
+    // Release: whoever sees a field of the new record also sees that it was retired.
+    fence(Ordering::Release);
+    record.clear();
+    initialise(record, process);
 }
 
 /// Makes a cleared record a free lock.

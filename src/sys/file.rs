@@ -1,7 +1,6 @@
 //! The lock's file: opening, publishing, removing, and knowing one file from another.
 
 use core::ffi::CStr;
-use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use heapless::String;
@@ -16,7 +15,7 @@ use rustix::thread::{NanosleepRelativeResult, nanosleep};
 use rustix::time::Timespec;
 
 use crate::error::{Error, NotALock, Operation};
-use crate::name::{DIR_CAPACITY, FILE_PREFIX, NAME_CAPACITY, PATH_CAPACITY, write_file_name};
+use crate::name::{DIR_CAPACITY, FILE_PREFIX, NAME_CAPACITY, PATH_CAPACITY, push_decimal, push_file_name};
 use crate::record::RECORD_SIZE;
 
 /// `TMPFS_MAGIC`, [statfs(2)](https://man7.org/linux/man-pages/man2/statfs.2.html).
@@ -47,23 +46,27 @@ impl Place {
         Ok(Self { dir: String::try_from(dir).map_err(|_| Error::DirectoryInvalid)?, name })
     }
 
-    /// The path of a file in the directory. Both parts are bounded, so that it fits; `Path` is empty if not.
-    fn path_of(&self, write_name: impl FnOnce(&mut String<PATH_CAPACITY>) -> core::fmt::Result) -> Path {
+    /// The path of a file in the directory. Both parts are bounded, so that it fits; the path is empty if not.
+    fn path_of(&self, push_name: impl FnOnce(&mut String<PATH_CAPACITY>) -> Option<()>) -> Path {
         let mut path = String::new();
-        let written =
-            write!(path, "{}/", self.dir).and_then(|()| write_name(&mut path)).and_then(|()| path.write_char('\0'));
-        if written.is_err() {
+        let build = || {
+            path.push_str(&self.dir).ok()?;
+            path.push('/').ok()?;
+            push_name(&mut path)?;
+            path.push('\0').ok()
+        };
+        if build().is_none() {
             path.clear();
         }
         Path(path)
     }
 
     fn path(&self) -> Path {
-        self.path_of(|path| write_file_name(path, &self.name))
+        self.path_of(|path| push_file_name(path, &self.name))
     }
 
     fn dir_path(&self) -> Path {
-        self.path_of(|_| Ok(()))
+        self.path_of(|_| Some(()))
     }
 }
 
@@ -192,8 +195,10 @@ fn link_unnamed(fd: &OwnedFd, place: &Place) -> Result<(), Errno> {
         done => return done,
     }
     let mut own = String::<32>::new();
-    // Ten digits at most: it fits.
-    let _ = write!(own, "/proc/self/fd/{}\0", fd.as_raw_fd());
+    // Ten digits at most: it fits. If not, there is no such file.
+    let _ = own.push_str("/proc/self/fd/");
+    let _ = push_decimal(&mut own, fd.as_raw_fd().unsigned_abs());
+    let _ = own.push('\0');
     linkat(
         CWD,
         CStr::from_bytes_until_nul(own.as_bytes()).unwrap_or(c""),
@@ -208,10 +213,16 @@ fn open_temporary(place: &Place) -> Result<(OwnedFd, Path), Error> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     // A name that is taken is the litter of a crash, or another thread's.
     for _ in 0..64 {
-        let pid = rustix::process::getpid().as_raw_nonzero();
+        let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
         // Relaxed: it only has to be different each time.
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = place.path_of(|path| write!(path, ".{FILE_PREFIX}{pid}-{count}"));
+        let path = place.path_of(|path| {
+            path.push('.').ok()?;
+            path.push_str(FILE_PREFIX).ok()?;
+            push_decimal(path, pid)?;
+            path.push('-').ok()?;
+            push_decimal(path, count)
+        });
         match openat(CWD, path.as_c_str(), flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => return Ok((fd, path)),
             Err(Errno::EXIST) => {}

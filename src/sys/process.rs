@@ -21,6 +21,7 @@ use rustix::process::{PidfdFlags, getpid, getuid, pidfd_open};
 use rustix::thread::sched_yield;
 
 use crate::error::{Error, Operation};
+use crate::name::push_decimal;
 use crate::owner::Stat;
 use crate::record::{Holder, PROGRAM_CAPACITY};
 
@@ -236,8 +237,9 @@ fn read_own_stat(buffer: &mut [u8; STAT_CAPACITY]) -> Option<Stat<'_>> {
 /// `/proc/PID/stat`, if it can be read and is about `pid`.
 pub(crate) fn read_stat(pid: u32, buffer: &mut [u8; STAT_CAPACITY]) -> Option<Stat<'_>> {
     let mut path = heapless::String::<24>::new();
-    // Ten digits at most: it fits.
-    core::fmt::Write::write_fmt(&mut path, format_args!("/proc/{pid}/stat\0")).ok()?;
+    path.push_str("/proc/").ok()?;
+    push_decimal(&mut path, pid)?;
+    path.push_str("/stat\0").ok()?;
     let path = core::ffi::CStr::from_bytes_with_nul(path.as_bytes()).ok()?;
     read_stat_at(path, buffer).filter(|stat| stat.pid == pid)
 }
