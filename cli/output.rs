@@ -1,0 +1,114 @@
+//! What is said, and where: answers on stdout, one line each; everything else on stderr.
+//!
+//! A line leaves in one write, so that lines of several programs do not mix. A reader of stdout that has gone away is
+//! no failure: the answer was to be thrown away, and what the command did stands. Any other failure to write is one.
+//! Nothing here panics, whatever has become of stdout and stderr.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+use resourcelock::{Error, Escaped, Grant};
+
+use crate::exit::Exit;
+
+/// An answer about a lock, with the reference's texts. Their `Display` has no line feed and nothing unescaped.
+pub(crate) enum Answer<'a> {
+    Granted(Option<Grant>),
+    TimedOut(Option<Grant>),
+    Released(&'a str),
+    ForceReleased(&'a str),
+    Extraneous(&'a str),
+    NotOwned(&'a str),
+    State { is_locked: bool, prior: Option<Grant> },
+}
+
+/// A grant as it stands between `<` and `>`; nothing if there is none.
+struct Shown<'a>(&'a Option<Grant>);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |grant| grant.fmt(f))
+    }
+}
+
+impl Display for Answer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Granted(grant) => write!(f, "lock request successful - Granted <{}>", Shown(grant)),
+            Self::TimedOut(owner) => write!(f, "lock request timed out - Current owner <{}>", Shown(owner)),
+            Self::Released(at) => write!(f, "lock released <{}>", Escaped(at)),
+            Self::ForceReleased(at) => write!(f, "lock force released <{}>", Escaped(at)),
+            Self::Extraneous(at) => write!(f, "Extraneous lock unget request ignored <{}>", Escaped(at)),
+            Self::NotOwned(at) => {
+                write!(f, "lock unget request ignored - lock not owned by current process <{}>", Escaped(at))
+            }
+            Self::State { is_locked, prior } => {
+                let is_locked = if *is_locked { "True" } else { "False" };
+                write!(f, "is currently locked? <{is_locked}> Prior info <{}>", Shown(prior))
+            }
+        }
+    }
+}
+
+/// What stdout has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwritten {
+    /// Nobody reads any more.
+    Unread,
+    Failed,
+}
+
+/// Prints `<NAME> answer`.
+pub(crate) fn answer(name: &str, answer: &Answer<'_>) -> Result<(), Unwritten> {
+    print(&format!("<{}> {answer}\n", Escaped(name)))
+}
+
+/// Prints `time <NAME> answer`.
+pub(crate) fn answer_at(time: &str, name: &str, answer: &Answer<'_>) -> Result<(), Unwritten> {
+    print(&format!("{time} <{}> {answer}\n", Escaped(name)))
+}
+
+/// Prints a text that is harmless already.
+pub(crate) fn print(text: &str) -> Result<(), Unwritten> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Unwritten::Unread),
+        Err(error) => {
+            tell(&format!("resourcelock: writing to stdout failed: {error}\n"));
+            Err(Unwritten::Failed)
+        }
+    }
+}
+
+/// The exit of a command that did its work but could not say so.
+pub(crate) fn failed(unwritten: Unwritten) -> Exit {
+    match unwritten {
+        Unwritten::Unread => Exit::Done,
+        Unwritten::Failed => Exit::Output,
+    }
+}
+
+/// Says on stderr, about the lock `name`, a text that is harmless already.
+pub(crate) fn complain(name: &str, message: &dyn Display) {
+    tell(&format!("resourcelock: <{}>: {message}\n", Escaped(name)));
+}
+
+/// Says on stderr what went wrong with the lock `name`.
+pub(crate) fn fail(name: &str, error: Error) -> Exit {
+    match error {
+        // The kernel's words are better than its number.
+        Error::Os { errno, .. } => {
+            let message = error.to_string();
+            let doing = message.split(": ").next().unwrap_or_default();
+            complain(name, &format_args!("{doing}: {}", io::Error::from_raw_os_error(errno)));
+        }
+        _ => complain(name, &error),
+    }
+    error.into()
+}
+
+/// Writes to stderr. If that fails there is nobody left to tell.
+pub(crate) fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
