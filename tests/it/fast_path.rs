@@ -1,0 +1,198 @@
+//! Which system calls a get and an unget make, seen by ptrace(2).
+//!
+//! Seen to fail with a getpid in `adopt`, and with a wake-up that does not ask for the waiters bit.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resourcelock::{LockError, Timeout};
+
+use crate::support::{Child, Dir, LONG, Line, pass_over};
+
+/// A system call, as a tracer sees it.
+struct Call {
+    number: i64,
+    arguments: [u64; 6],
+}
+
+/// A file descriptor that there never is: closing it is a mark for the tracer, and does nothing else.
+const MARK: i32 = -4711;
+
+fn mark() {
+    // SAFETY: closes nothing.
+    unsafe { libc::close(MARK) };
+}
+
+/// Runs `body` in a child, and lists the system calls that it makes between its two [`mark`]s. `None` if nobody may
+/// trace here.
+fn calls_of(body: impl FnOnce()) -> Option<Vec<Call>> {
+    let mut child = Child::fork(|line: &mut Line| {
+        // SAFETY: asks to be traced by the parent.
+        let traced = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
+        line.say(if traced == 0 { "traced" } else { "not traced" });
+        if traced == 0 {
+            // SAFETY: a signal to this very process.
+            unsafe { libc::raise(libc::SIGSTOP) };
+            body();
+        }
+    });
+    if child.line.next() != "traced" {
+        return None;
+    }
+    child.stopped();
+    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+    // SAFETY: a tracee of ours that has stopped.
+    unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, child.pid, 0, options) };
+    let mut calls = Vec::new();
+    let mut marks = 0;
+    loop {
+        // SAFETY: as above.
+        unsafe { libc::ptrace(libc::PTRACE_SYSCALL, child.pid, 0, 0) };
+        if !child.stopped() {
+            break;
+        }
+        let Some(call) = entry(child.pid) else { continue };
+        if call.number == libc::SYS_close && call.arguments[0] as i32 == MARK {
+            marks += 1;
+        } else if marks == 1 {
+            calls.push(call);
+        }
+    }
+    assert_eq!(marks, 2, "the child came to its end");
+    Some(calls)
+}
+
+/// The system call that the tracee is about to make; `None` if it comes back from one, or has got a signal.
+fn entry(pid: libc::pid_t) -> Option<Call> {
+    // SAFETY: all zeros is valid for the structure that the call fills.
+    let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
+    // SAFETY: a tracee of ours that has stopped, and memory of ours of the size that is told.
+    unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, size_of_val(&info), &raw mut info) };
+    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+        return None;
+    }
+    // SAFETY: at an entry, this is the variant that the kernel fills in.
+    let entry = unsafe { info.u.entry };
+    Some(Call { number: entry.nr as i64, arguments: entry.args })
+}
+
+#[test]
+fn an_uncontended_get_and_unget_make_no_system_call() {
+    const ROUNDS: u32 = 1000;
+    let dir = Dir::new();
+    let began = Instant::now();
+    let calls = calls_of(|| {
+        let lock = dir.open();
+        // The first get finds out which clocks the vDSO has.
+        drop(lock.lock(LONG, "warms up").unwrap());
+        mark();
+        for _ in 0..ROUNDS / 2 {
+            assert!(lock.get_lock(LONG, false, "thirty-two bytes, as many give..").unwrap());
+            assert!(lock.unget_lock(false, "at end of loop"));
+            drop(lock.lock(LONG, "thirty-two bytes, as many give..").unwrap());
+        }
+        mark();
+    });
+    let Some(calls) = calls else {
+        return pass_over("an_uncontended_get_and_unget_make_no_system_call", "ptrace is not permitted");
+    };
+    // Nothing but a look at the file's name, which is one system call or two (of the name, and of its directory),
+    // every 100 ms.
+    let looks = began.elapsed().as_millis() / 100 + 1;
+    let numbers: Vec<_> = calls.iter().map(|call| call.number).collect();
+    assert!(numbers.len() as u128 <= looks, "in {ROUNDS} rounds: {numbers:?}");
+    let of_files = [libc::SYS_newfstatat, libc::SYS_statx];
+    assert!(numbers.iter().all(|number| of_files.contains(number)), "{numbers:?}");
+    println!("{ROUNDS} rounds of get and unget: {} system calls", numbers.len());
+}
+
+/// Setting the wall clock cannot change a wait: every sleep is on CLOCK_MONOTONIC, to an absolute time. (To set the
+/// clock of the machine on which the tests run would be no kindness.)
+#[test]
+fn waits_are_absolute_and_on_the_monotonic_clock() {
+    const OPERATION: u64 = 0x7f;
+    let dir = Dir::new();
+    let holder = Child::holder(&dir, "holds");
+    let timeout = Duration::from_millis(120);
+    let clock = |id| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: fills in a structure of ours.
+        assert_eq!(unsafe { libc::clock_gettime(id, &mut time) }, 0);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let calls = calls_of(|| {
+        let lock = dir.open();
+        mark();
+        let began = clock(libc::CLOCK_MONOTONIC);
+        let outcome = lock.lock(Timeout::try_from(timeout).unwrap(), "");
+        assert!(matches!(outcome, Err(LockError::TimedOut(Some(_)))));
+        assert!(clock(libc::CLOCK_MONOTONIC) - began >= timeout, "gave up early");
+        mark();
+    });
+    let Some(calls) = calls else {
+        return pass_over("waits_are_absolute_and_on_the_monotonic_clock", "ptrace is not permitted");
+    };
+    let sleeps: Vec<_> = calls.iter().filter(|call| call.number == libc::SYS_futex).collect();
+    assert!(sleeps.len() > 5, "120 ms are more than five slices");
+    for call in sleeps {
+        let operation = call.arguments[1];
+        assert_eq!((operation & OPERATION) as i32, libc::FUTEX_WAIT_BITSET);
+        assert_eq!(operation as i32 & libc::FUTEX_CLOCK_REALTIME, 0);
+        assert_eq!(operation as i32 & libc::FUTEX_PRIVATE_FLAG, 0, "other processes could not wake us");
+        assert_ne!(call.arguments[3], 0, "a slice has an end");
+    }
+    assert!(!calls.iter().any(|call| call.number == libc::SYS_nanosleep), "a sleep that nobody can end");
+    holder.lets_go();
+}
+
+/// Seen to fail with a release that forgets its wake-up, and with a private futex.
+#[test]
+fn an_unget_wakes_who_sleeps() {
+    let dir = Dir::new();
+    let calls = calls_of(|| {
+        let guard_of = dir.open();
+        let guard = guard_of.lock(LONG, "").unwrap();
+        let mut waiter = Child::fork(|line| {
+            line.say("asks");
+            drop(dir.open().lock(LONG, "").unwrap());
+        });
+        waiter.line.hear("asks");
+        waiter.waits();
+        mark();
+        drop(guard);
+        mark();
+        waiter.succeeds();
+    });
+    let Some(calls) = calls else { return pass_over("an_unget_wakes_who_sleeps", "ptrace is not permitted") };
+    let wake_ups: Vec<_> = calls.iter().filter(|call| call.number == libc::SYS_futex).collect();
+    // A second one, if the waiter was between two slices at the first.
+    assert!((1..=2).contains(&wake_ups.len()), "{}", wake_ups.len());
+    assert!(wake_ups.iter().all(|call| call.arguments[1] as i32 == libc::FUTEX_WAKE && call.arguments[2] == 1));
+}
+
+#[test]
+fn an_unget_wakes_only_where_somebody_sleeps() {
+    let dir = Dir::new();
+    let calls = calls_of(|| {
+        let lock = dir.open();
+        drop(lock.lock(LONG, "").unwrap());
+        let guard = lock.lock(LONG, "").unwrap();
+        let waiter = thread::spawn({
+            let other = dir.open();
+            move || drop(other.lock(LONG, "").unwrap())
+        });
+        drop(guard);
+        waiter.join().unwrap();
+        // The one that has slept cannot know whether more do, so what it leaves is woken once in vain.
+        drop(lock.lock(LONG, "").unwrap());
+        mark();
+        for _ in 0..1000 {
+            drop(lock.lock(LONG, "").unwrap());
+        }
+        mark();
+    });
+    let Some(calls) = calls else {
+        return pass_over("an_unget_wakes_only_where_somebody_sleeps", "ptrace is not permitted");
+    };
+    assert_eq!(calls.iter().filter(|call| call.number == libc::SYS_futex).count(), 0);
+}

@@ -1,0 +1,328 @@
+//! Fixtures: a directory for locks, memory that processes share, and forked processes that talk to their parent.
+//!
+//! A forked child of a test binary has one thread, the forking one; glibc makes its allocator usable there. It ends by
+//! `_exit`, so that it never runs what belongs to the parent, and by SIGALRM if it hangs.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resourcelock::{OpenOptions, ResourceLock, Timeout};
+
+/// What nothing here should need, on a machine that is busy with other things; a test that does has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const AT_ONCE: Timeout = Timeout::ZERO;
+pub(crate) const LONG: Timeout = Timeout::from_secs(60);
+
+/// Waits until `happened`, by looking again and again.
+pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !happened() {
+        assert!(began.elapsed() < PATIENCE, "did not happen: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A fresh directory for locks, removed at the end.
+pub(crate) struct Dir(String);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let parent = if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let dir = parent.join(format!("resourcelock-it-{}-{count}", std::process::id()));
+        fs::create_dir(&dir).expect("a fresh directory");
+        Self(dir.to_str().unwrap().to_owned())
+    }
+
+    pub(crate) fn options(&self) -> OpenOptions<'_> {
+        ResourceLock::options().dir(&self.0)
+    }
+
+    /// A handle on the one lock that most tests need.
+    pub(crate) fn open(&self) -> ResourceLock {
+        self.options().open("it").unwrap()
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        Path::new(&self.0).join(file)
+    }
+
+    /// The file of that lock.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.path("resourcelock.it")
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A file of zeros, mapped where forked children see the same memory.
+pub(crate) struct Shared(*mut libc::c_void);
+
+// SAFETY: it is memory that is only ever reached through atomics or, in `Counter`, through volatile accesses whose
+// exclusion is the very thing under test.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    const SIZE: usize = 4096;
+
+    pub(crate) fn new(dir: &Dir) -> Self {
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(dir.path("shared")).unwrap();
+        file.set_len(Self::SIZE as u64).unwrap();
+        // SAFETY: a new mapping, at an address of the kernel's choice.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                Self::SIZE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        assert_ne!(address, libc::MAP_FAILED);
+        Self(address)
+    }
+
+    pub(crate) fn word(&self, index: usize) -> &AtomicU32 {
+        assert!(index < Self::SIZE / 4);
+        let word = self.0.cast::<AtomicU32>().wrapping_add(index);
+        // SAFETY: within the mapping, aligned, and any value is valid.
+        unsafe { &*word }
+    }
+
+    /// Adds one to a counter as a program would that relies on a lock: reads it, then writes it.
+    pub(crate) fn increment(&self, index: usize) {
+        let counter = self.word(index).as_ptr();
+        // SAFETY: within the mapping. Volatile, so that each increment is made one by one; that nobody comes between
+        // is for the lock to see to.
+        let value = unsafe { counter.read_volatile() };
+        std::hint::spin_loop();
+        // SAFETY: as above.
+        unsafe { counter.write_volatile(value + 1) };
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`; no reference into it outlives `self`.
+        unsafe { libc::munmap(self.0, Self::SIZE) };
+    }
+}
+
+/// A child's line to its parent, or the other way round.
+pub(crate) struct Line(UnixStream);
+
+impl Line {
+    /// Says that something happened.
+    pub(crate) fn say(&mut self, event: &str) {
+        assert!(event.len() < 256);
+        let mut message = vec![event.len() as u8];
+        message.extend(event.as_bytes());
+        self.0.write_all(&message).expect("the other side listens");
+    }
+
+    /// Waits for the next event, whatever it is. An empty one: the other side has ended.
+    pub(crate) fn next(&mut self) -> String {
+        let mut len = [0];
+        if self.0.read_exact(&mut len).is_err() {
+            return String::new();
+        }
+        let mut event = vec![0; len[0].into()];
+        self.0.read_exact(&mut event).expect("an event comes whole");
+        String::from_utf8(event).unwrap()
+    }
+
+    /// Waits for the next event, which must be this one.
+    #[track_caller]
+    pub(crate) fn hear(&mut self, event: &str) {
+        assert_eq!(self.next(), event);
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Exited(i32),
+    Killed(i32),
+}
+
+/// A forked process. Killed and reaped, if it has not ended before, when it is dropped.
+pub(crate) struct Child {
+    pub(crate) pid: libc::pid_t,
+    pub(crate) line: Line,
+    is_reaped: bool,
+}
+
+impl Child {
+    /// Forks a process that runs `body` and exits with 0, or with 101 if it panics.
+    pub(crate) fn fork(body: impl FnOnce(&mut Line)) -> Self {
+        // SAFETY: the child goes on with code that needs no other thread; see the module's header.
+        Self::by(|| unsafe { libc::fork() }, body).expect("fork")
+    }
+
+    /// As [`Child::fork`], with the pid that is asked for. `None` if that can't be had.
+    pub(crate) fn fork_with_pid(pid: libc::pid_t, body: impl FnOnce(&mut Line)) -> Option<Self> {
+        Self::by(
+            || {
+                let pids = [pid];
+                // SAFETY: all zeros is a valid `clone_args`: a plain fork.
+                let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+                args.exit_signal = libc::SIGCHLD as u64;
+                args.set_tid = pids.as_ptr() as u64;
+                args.set_tid_size = 1;
+                // SAFETY: without CLONE_VM this forks; what glibc does around a fork is not done, so the body must not
+                // allocate while other threads of the parent do: the callers are processes of one thread.
+                unsafe { libc::syscall(libc::SYS_clone3, &args, size_of_val(&args)) as libc::pid_t }
+            },
+            body,
+        )
+    }
+
+    fn by(fork: impl FnOnce() -> libc::pid_t, body: impl FnOnce(&mut Line)) -> Option<Self> {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        match fork() {
+            -1 => None,
+            0 => {
+                drop(ours);
+                // SAFETY: arms a timer whose signal ends this process.
+                unsafe { libc::alarm(2 * PATIENCE.as_secs() as u32) };
+                let mut line = Line(theirs);
+                let outcome = catch_unwind(AssertUnwindSafe(|| body(&mut line)));
+                if let Err(panic) = &outcome {
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+                    let _ = writeln!(std::io::stderr(), "in a child: {text}");
+                }
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(if outcome.is_ok() { 0 } else { 101 }) }
+            }
+            pid => Some(Self { pid, line: Line(ours), is_reaped: false }),
+        }
+    }
+
+    /// Forks a process that gets the lock `it`, says `holds`, and keeps it until it is told anything.
+    pub(crate) fn holder(dir: &Dir, info: &str) -> Self {
+        let mut child = Self::fork(|line| {
+            let lock = dir.open();
+            let guard = lock.lock(LONG, info).unwrap();
+            line.say("holds");
+            line.next();
+            assert!(guard.release());
+        });
+        child.line.hear("holds");
+        child
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        assert!(!self.is_reaped);
+        // SAFETY: a child that was not reaped, so the pid is its own.
+        assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0);
+    }
+
+    /// Kills it, and leaves it a zombie.
+    pub(crate) fn kill(&self) {
+        self.signal(libc::SIGKILL);
+        self.wait_for(libc::WEXITED | libc::WNOWAIT);
+    }
+
+    /// Stops it by SIGSTOP, and waits until it has stopped.
+    pub(crate) fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        self.wait_for(libc::WSTOPPED | libc::WNOWAIT);
+    }
+
+    /// Waits until a traced child stops: `true`, or has ended: `false`, and then it must have done what it had to.
+    pub(crate) fn stopped(&mut self) -> bool {
+        let mut status = 0;
+        // SAFETY: a child of ours, and memory of ours.
+        assert_eq!(unsafe { libc::waitpid(self.pid, &mut status, 0) }, self.pid);
+        if libc::WIFSTOPPED(status) {
+            return true;
+        }
+        self.is_reaped = true;
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
+        false
+    }
+
+    /// Waits for a change of its state. Not for a child that may hang: the test's own time is the limit there.
+    fn wait_for(&self, options: i32) -> libc::siginfo_t {
+        // SAFETY: all zeros is valid for the structure that the call fills.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: a child of ours, and memory of ours.
+        let result = unsafe { libc::waitid(libc::P_PID, self.pid as libc::id_t, &mut info, options) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        info
+    }
+
+    /// Waits for its end, and reaps it.
+    pub(crate) fn end(&mut self) -> End {
+        let info = self.wait_for(libc::WEXITED);
+        self.is_reaped = true;
+        // SAFETY: the kernel filled it in for a child's end.
+        let status = unsafe { info.si_status() };
+        if info.si_code == libc::CLD_EXITED { End::Exited(status) } else { End::Killed(status) }
+    }
+
+    /// Waits until it has done what it had to.
+    #[track_caller]
+    pub(crate) fn succeeds(mut self) {
+        assert_eq!(self.end(), End::Exited(0));
+    }
+
+    /// Tells a holder to let go, and waits until it has ended.
+    #[track_caller]
+    pub(crate) fn lets_go(mut self) {
+        self.line.say("let go");
+        self.succeeds();
+    }
+
+    /// Waits until it sleeps in the kernel on the lock's word.
+    pub(crate) fn waits(&self) {
+        let stat = format!("/proc/{}/stat", self.pid);
+        let syscall = format!("/proc/{}/syscall", self.pid);
+        let number = format!("{} ", libc::SYS_futex);
+        wait_until("the child waits for the lock", || {
+            let state = fs::read_to_string(&stat).unwrap_or_default();
+            let asleep = state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"));
+            // The file needs a kernel with CONFIG_HAVE_ARCH_TRACEHOOK; without it, asleep has to do.
+            asleep && fs::read_to_string(&syscall).map_or(true, |call| call.starts_with(&number))
+        });
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.is_reaped {
+            // SAFETY: a child that was not reaped, so the pid is its own.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            // SAFETY: as above.
+            unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+        }
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    // SAFETY: asks the kernel for a number.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Says that a test can't be made here, and why.
+pub(crate) fn pass_over(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "passed over: {test}: {why}");
+}
