@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resourcelock::{LockError, Timeout};
+use resourcelock::{LockError, ResourceLock, Timeout};
 
 use crate::support::{Child, Dir, LONG, Line, pass_over};
 
@@ -145,13 +145,12 @@ fn waits_are_absolute_and_on_the_monotonic_clock() {
     holder.lets_go();
 }
 
-/// Seen to fail with a release that forgets its wake-up, and with a private futex.
-#[test]
-fn an_unget_wakes_who_sleeps() {
+/// The futex calls of `unget`, at which another process waits for the lock.
+fn wake_ups_by(unget: impl FnOnce(ResourceLock)) -> Option<Vec<Call>> {
     let dir = Dir::new();
     let calls = calls_of(|| {
-        let guard_of = dir.open();
-        let guard = guard_of.lock(LONG, "").unwrap();
+        let lock = dir.open();
+        assert!(lock.get_lock(LONG, false, "").unwrap());
         let mut waiter = Child::fork(|line| {
             line.say("asks");
             drop(dir.open().lock(LONG, "").unwrap());
@@ -159,15 +158,38 @@ fn an_unget_wakes_who_sleeps() {
         waiter.line.hear("asks");
         waiter.waits();
         mark();
-        drop(guard);
+        unget(lock);
         mark();
         waiter.succeeds();
-    });
-    let Some(calls) = calls else { return pass_over("an_unget_wakes_who_sleeps", "ptrace is not permitted") };
-    let wake_ups: Vec<_> = calls.iter().filter(|call| call.number == libc::SYS_futex).collect();
+    })?;
+    let futex_calls = calls.into_iter().filter(|call| call.number == libc::SYS_futex);
+    Some(futex_calls.inspect(|call| assert_eq!(call.arguments[1] as i32, libc::FUTEX_WAKE)).collect())
+}
+
+/// Seen to fail with a release that forgets its wake-up, and with a private futex.
+#[test]
+fn an_unget_wakes_one_sleeper() {
+    let Some(wake_ups) = wake_ups_by(|lock| assert!(lock.unget_lock(false, ""))) else {
+        return pass_over("an_unget_wakes_one_sleeper", "ptrace is not permitted");
+    };
     // A second one, if the waiter was between two slices at the first.
     assert!((1..=2).contains(&wake_ups.len()), "{}", wake_ups.len());
-    assert!(wake_ups.iter().all(|call| call.arguments[1] as i32 == libc::FUTEX_WAKE && call.arguments[2] == 1));
+    assert!(wake_ups.iter().all(|call| call.arguments[2] == 1));
+}
+
+/// Seen to fail with a forced unget and a removal that forget their wake-up.
+#[test]
+fn a_forced_unget_and_a_removal_wake_all_sleepers() {
+    let unget = |lock: ResourceLock| {
+        drop(lock.detach());
+        assert!(lock.unget_lock(true, ""));
+    };
+    for wake_ups in [wake_ups_by(unget), wake_ups_by(|lock| lock.remove(true).unwrap())] {
+        let Some(wake_ups) = wake_ups else {
+            return pass_over("a_forced_unget_and_a_removal_wake_all_sleepers", "ptrace is not permitted");
+        };
+        assert_eq!(wake_ups.iter().map(|call| call.arguments[2] as i32).collect::<Vec<_>>(), [i32::MAX]);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Ungetting by force: whoever was forced off finds out, and can't do harm.
 //!
-//! Seen to fail with a release that does not compare, and with tickets of the word's six bits of generation alone.
+//! Seen to fail with a handle that does not compare its grant with the word, and with tickets of the word's six bits of generation alone.
 
 use resourcelock::{Ending, LockError};
 

@@ -1,6 +1,6 @@
 //! A forked child is another process: it neither has nor gives back what its parent got.
 //!
-//! Seen to fail with the wiped page's token ignored in `adopt`.
+//! Seen to fail with the page of the process's identity not wiped by the fork.
 
 use resourcelock::LockError;
 

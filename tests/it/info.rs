@@ -36,10 +36,14 @@ fn a_reader_sees_one_info_or_another_never_a_mix() {
     let texts = ["a", "b", "c"].map(|letter| letter.repeat(144));
     let writer = Child::fork(|_| {
         let lock = dir.open();
-        while shared.word(END).load(Ordering::Relaxed) == 0 {
-            let guard = lock.lock(LONG, &texts[0]).unwrap();
-            for _ in 0..5 {
-                assert!(lock.set_lock_info(&texts[1]) && lock.set_lock_info(&texts[2]));
+        // An entry is written over after 16 grants, an amendment after two: by another text each time.
+        for text in (0..).map(|round| &texts[round % 3]) {
+            if shared.word(END).load(Ordering::Relaxed) != 0 {
+                break;
+            }
+            let guard = lock.lock(LONG, text).unwrap();
+            for text in texts.iter().cycle().take(lock.last_grant().unwrap().number() as usize % 8) {
+                assert!(lock.set_lock_info(text));
             }
             drop(guard);
         }
