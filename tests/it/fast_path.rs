@@ -145,12 +145,12 @@ fn waits_are_absolute_and_on_the_monotonic_clock() {
     holder.lets_go();
 }
 
-/// The futex calls of `unget`, at which another process waits for the lock.
-fn wake_ups_by(unget: impl FnOnce(ResourceLock)) -> Option<Vec<Call>> {
+/// The futex calls of `unget`, which is given the holder's handle and another one, while a process waits for the lock.
+fn wake_ups_by(unget: impl FnOnce(ResourceLock, ResourceLock)) -> Option<Vec<Call>> {
     let dir = Dir::new();
     let calls = calls_of(|| {
-        let lock = dir.open();
-        assert!(lock.get_lock(LONG, false, "").unwrap());
+        let (holder, other) = (dir.open(), dir.open());
+        assert!(holder.get_lock(LONG, false, "").unwrap());
         let mut waiter = Child::fork(|line| {
             line.say("asks");
             drop(dir.open().lock(LONG, "").unwrap());
@@ -158,7 +158,7 @@ fn wake_ups_by(unget: impl FnOnce(ResourceLock)) -> Option<Vec<Call>> {
         waiter.line.hear("asks");
         waiter.waits();
         mark();
-        unget(lock);
+        unget(holder, other);
         mark();
         waiter.succeeds();
     })?;
@@ -169,7 +169,7 @@ fn wake_ups_by(unget: impl FnOnce(ResourceLock)) -> Option<Vec<Call>> {
 /// Seen to fail with a release that forgets its wake-up, and with a private futex.
 #[test]
 fn an_unget_wakes_one_sleeper() {
-    let Some(wake_ups) = wake_ups_by(|lock| assert!(lock.unget_lock(false, ""))) else {
+    let Some(wake_ups) = wake_ups_by(|holder, _| assert!(holder.unget_lock(false, ""))) else {
         return pass_over("an_unget_wakes_one_sleeper", "ptrace is not permitted");
     };
     // A second one, if the waiter was between two slices at the first.
@@ -180,11 +180,9 @@ fn an_unget_wakes_one_sleeper() {
 /// Seen to fail with a forced unget and a removal that forget their wake-up.
 #[test]
 fn a_forced_unget_and_a_removal_wake_all_sleepers() {
-    let unget = |lock: ResourceLock| {
-        drop(lock.detach());
-        assert!(lock.unget_lock(true, ""));
-    };
-    for wake_ups in [wake_ups_by(unget), wake_ups_by(|lock| lock.remove(true).unwrap())] {
+    let forced = wake_ups_by(|_holder, other| assert!(other.unget_lock(true, "")));
+    let removed = wake_ups_by(|_holder, other| other.remove(true).unwrap());
+    for wake_ups in [forced, removed] {
         let Some(wake_ups) = wake_ups else {
             return pass_over("a_forced_unget_and_a_removal_wake_all_sleepers", "ptrace is not permitted");
         };
