@@ -3,6 +3,6 @@
 # shellcheck disable=SC2034
 FEATURE_SETS=(
   "" log defmt std
-  log,defmt log,std defmt,std log,defmt,std
-  cli cli,defmt
+  "log,defmt" "log,std" "defmt,std" "log,defmt,std"
+  cli "cli,defmt"
 )
