@@ -9,6 +9,14 @@ use crate::name::{DIR_CAPACITY, NameError};
 use crate::record::{RECORD_SIZE, VERSION};
 
 /// Why an operation on a lock failed. That it timed out is no failure: see [`LockError::TimedOut`].
+///
+/// ```
+/// use resourcelock::{Error, NameError, ResourceLock};
+///
+/// let error = ResourceLock::open("i2c/1").unwrap_err();
+/// assert_eq!(error, Error::NameInvalid(NameError::Slash));
+/// println!("i2c/1: {error}");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

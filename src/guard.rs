@@ -11,6 +11,23 @@ use crate::word::Word;
 ///
 /// It can outlive its hold: somebody may [force](ResourceLock::unget_lock) it, and a forked child has the parent's guard
 /// but not the parent's hold. Such a guard releases nothing when it is dropped; [`is_held`](Self::is_held) tells.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use resourcelock::{ResourceLock, Timeout};
+///
+/// let bus = ResourceLock::open("doc-guard")?;
+/// let guard = bus.lock(Timeout::from_secs(1), "reads the sensor")?;
+/// if guard.recovered() {
+///     // The previous holder died at work: bring the resource to a known state first.
+/// }
+/// assert!(guard.is_held());
+/// drop(guard);
+/// assert!(!bus.is_locked());
+/// # bus.remove(false)?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard<'a> {
     lock: &'a ResourceLock,
@@ -59,6 +76,21 @@ impl<'a> Guard<'a> {
     }
 
     /// Leaves the lock held until somebody ungets it, even when this process ends: `false` if it was not held any more.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use resourcelock::ResourceLock;
+    ///
+    /// let bus = ResourceLock::open("doc-guard-detach")?;
+    /// assert!(bus.try_lock("out of order, ask Ann")?.detach());
+    /// drop(bus);
+    /// let bus = ResourceLock::open("doc-guard-detach")?;
+    /// assert!(bus.is_locked());
+    /// assert!(bus.unget_lock(true, "repaired"));
+    /// # bus.remove(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn detach(self) -> bool {
         let detached = self.lock.detach_ticket(self.ticket).is_some();
         mem::forget(self);

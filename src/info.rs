@@ -82,6 +82,18 @@ fn civil_from_days(days: u32) -> (u32, u32, u32) {
 ///
 /// It was read from memory that other programs write. Its lengths are bounded and its texts are UTF-8, but what they
 /// say is their writer's word: [`Display`](fmt::Display) escapes it, [`Grant::info`] does not.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use resourcelock::ResourceLock;
+/// let lock = ResourceLock::open("doc-grant")?;
+/// drop(lock.try_lock("calibrates")?);
+/// let grant = lock.last_grant().ok_or("just granted")?;
+/// println!("{} (pid {}) got it at {}: {}", grant.program(), grant.pid(), grant.granted(), grant.info());
+/// # lock.remove(false)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Grant {
     report: Report,

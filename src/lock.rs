@@ -45,6 +45,21 @@ const CHECK_NAME_EVERY_MS: u32 = 100;
 const RESERVATION_LAPSES_AFTER_MS: u32 = 3 * LONGEST_SLICE.as_millis() as u32 + 10;
 
 /// How a lock is opened: [`ResourceLock::options`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use resourcelock::{Error, ResourceLock};
+///
+/// # let dir = std::env::temp_dir();
+/// # let dir = dir.to_str().ok_or("a directory that is no text")?;
+/// let options = ResourceLock::options().dir(dir);
+/// assert!(matches!(options.create(false).open("doc-options"), Err(Error::NotFound)));
+/// let lock = options.mode(0o600).open("doc-options")?;
+/// drop(lock);
+/// options.remove("doc-options", false)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "options open nothing until `open` is called"]
 pub struct OpenOptions<'a> {
@@ -282,6 +297,22 @@ impl ResourceLock {
 
     /// As [`lock`](Self::lock), without waiting.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use resourcelock::{LockError, ResourceLock};
+    ///
+    /// let (one, two) = (ResourceLock::open("doc-try")?, ResourceLock::open("doc-try")?);
+    /// let guard = one.try_lock("at work")?;
+    /// match two.try_lock("would like to work") {
+    ///     Err(LockError::TimedOut(Some(holder))) => assert_eq!(holder.info(), "at work"),
+    ///     outcome => panic!("{outcome:?}"),
+    /// }
+    /// # drop(guard);
+    /// # one.remove(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`lock`](Self::lock).
@@ -390,6 +421,17 @@ impl ResourceLock {
     }
 
     /// Whether anybody holds the lock. A holder that has died holds until the next get finds out.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use resourcelock::ResourceLock;
+    /// let lock = ResourceLock::open("doc-is-locked")?;
+    /// assert!(!lock.is_locked());
+    /// assert_eq!(lock.lock_value(), 1);
+    /// # lock.remove(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_locked(&self) -> bool {
         self.log_state();
         self.is_held()
@@ -414,6 +456,20 @@ impl ResourceLock {
     /// Replaces the text of the present grant: `true` if this handle holds, else nothing changes.
     ///
     /// The grant keeps its time. Readers see the old text or the new one, never a mix.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use resourcelock::ResourceLock;
+    /// let lock = ResourceLock::open("doc-set-info")?;
+    /// let guard = lock.try_lock("step 1 of 2")?;
+    /// assert!(lock.set_lock_info("step 2 of 2"));
+    /// assert_eq!(lock.holder().ok_or("held")?.info(), "step 2 of 2");
+    /// drop(guard);
+    /// assert!(!lock.set_lock_info("not held any more"));
+    /// # lock.remove(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_lock_info(&self, text: &str) -> bool {
         self.adopt();
         // One thread at a time; other handles cannot hold.
@@ -426,6 +482,19 @@ impl ResourceLock {
     }
 
     /// Whether this handle holds the lock, by the lock's own word: after somebody's forced unget it does not.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use resourcelock::{ResourceLock, Timeout};
+    /// let (lock, somebody) = (ResourceLock::open("doc-have")?, ResourceLock::open("doc-have")?);
+    /// lock.get_lock(Timeout::ZERO, false, "")?;
+    /// assert!(lock.i_have_the_lock());
+    /// somebody.unget_lock(true, "by force");
+    /// assert!(!lock.i_have_the_lock());
+    /// # lock.remove(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn i_have_the_lock(&self) -> bool {
         self.adopt();
         self.holds().is_some()
@@ -479,6 +548,22 @@ impl ResourceLock {
     }
 
     /// The grants that the lock remembers, newest first, [`HISTORY_CAPACITY`] at most.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use resourcelock::{Ending, ResourceLock};
+    ///
+    /// let lock = ResourceLock::open("doc-history")?;
+    /// drop(lock.try_lock("first")?);
+    /// drop(lock.try_lock("second")?);
+    /// let history = lock.history();
+    /// assert_eq!(history[0].info(), "second");
+    /// assert_eq!(history[1].ending(), Some(Ending::Released));
+    /// assert_eq!(lock.counters().grants, 2);
+    /// # lock.remove(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn history(&self) -> History {
         let record = self.region.record();
         let Some(newest) = record.newest() else { return History::new() };
