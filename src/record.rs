@@ -301,9 +301,12 @@ impl Record {
         set(&entry.len, store_text(&entry.text, info));
         // Release: pairs with the Acquire of the stamp in `report`.
         entry.stamp.store(number << 1 | 1, Ordering::Release);
-        // Release: pairs with the Acquire of the word that every reader of `published` does first; a holder that was
-        // forced off may store an older number here, which `Word::number_after` makes good.
-        self.published.store(number, Ordering::Release);
+        // A holder that was forced off and goes on only now must not take the number back from those who came after it.
+        // Should it stop once more right behind this look, it does; `Word::number_after` makes good for up to 63 grants.
+        if number.wrapping_sub(self.published.load(Ordering::Relaxed)) as i32 > 0 {
+            // Release: pairs with the Acquire of the word that every reader of `published` does first.
+            self.published.store(number, Ordering::Release);
+        }
     }
 
     /// Notes how and when grant `number` ended. Changes nothing if that grant was never published or is forgotten.
@@ -474,4 +477,180 @@ pub(crate) fn to_string<const N: usize>(bytes: &[u8], len: u32) -> String<N> {
 /// A moment that a peer wrote: the nanoseconds are bounded, so that arithmetic on it cannot overflow.
 fn moment(sec: u64, nsec: u32) -> Moment {
     Moment { sec, nsec: nsec.min(999_999_999) }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::String as Text;
+
+    use super::*;
+
+    const HOLDER: Holder = Holder { pid: 42, start_time: 1 << 40 | 7, uid: 1000, pid_ns: 1, program: [0; 4] };
+    const NOW: Moment = Moment { sec: 5, nsec: 6 };
+
+    fn cells<const N: usize>(value: u32) -> [Cell; N] {
+        core::array::from_fn(|_| Cell::new(value))
+    }
+
+    /// A record of which every cell has this value.
+    fn filled_with(value: u32) -> Record {
+        let cell = || Cell::new(value);
+        Record {
+            magic: cell(),
+            version: cell(),
+            size: cell(),
+            flags: cell(),
+            home_pid_ns: cell(),
+            home_time_ns: cell(),
+            origin: cell(),
+            _reserved0: cell(),
+            boot_id: cells(value),
+            _reserved1: cells(value),
+            word: cell(),
+            published: cell(),
+            contended: cell(),
+            longest_hold_ms: cell(),
+            timeouts: cell(),
+            recoveries: cell(),
+            forced: cell(),
+            amended: cell(),
+            _reserved2: cells(value),
+            amendments: core::array::from_fn(|_| Amendment { number: cell(), len: cell(), text: cells(value) }),
+            _reserved3: cells(value),
+            entries: core::array::from_fn(|_| Entry {
+                stamp: cell(),
+                pid: cell(),
+                start_time: cells(value),
+                uid: cell(),
+                pid_ns: cell(),
+                granted_sec: cells(value),
+                granted_nsec: cell(),
+                since_sec: cell(),
+                since_nsec: cell(),
+                ended_sec: cell(),
+                ended_nsec: cell(),
+                ending: cell(),
+                len: cell(),
+                kind: cell(),
+                program: cells(value),
+                text: cells(value),
+            }),
+        }
+    }
+
+    fn new(origin: u32) -> Record {
+        let record = filled_with(0);
+        record.initialise(origin, [1; 4], 2, 3);
+        record
+    }
+
+    /// Grants number `number` as the protocol does: the word first.
+    fn grant(record: &Record, number: u32, info: &str) {
+        record.word.store(Word::held(Kind::Process, HOLDER.pid, number).0, Ordering::Relaxed);
+        record.publish(number, Kind::Process, &HOLDER, NOW, NOW, info);
+    }
+
+    #[test]
+    fn what_was_published_is_read_back() {
+        for origin in [0, 62, u32::MAX - 20] {
+            let record = new(origin);
+            assert!(record.newest().is_none());
+            for age in 1..=40_u32 {
+                let number = origin.wrapping_add(age);
+                grant(&record, number, &"é".repeat(age as usize));
+                let report = record.newest().unwrap();
+                assert_eq!((report.number, report.holder), (number, HOLDER));
+                assert_eq!((report.granted, report.since, report.ended), (NOW, NOW, None));
+                assert_eq!(report.info.as_str(), "é".repeat(age as usize));
+                record.stamp_ending(number, Ending::Forced, NOW);
+                assert_eq!(record.newest().unwrap().ended, Some((Ending::Forced, NOW)));
+                let oldest = number.wrapping_sub(age.min(16) - 1);
+                assert!(record.report(oldest).is_some() && record.report(oldest.wrapping_sub(16)).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn an_amendment_is_of_one_grant_only() {
+        let record = new(7);
+        grant(&record, 8, "first");
+        for text in ["second", "third", "", "fifth"] {
+            record.amend(8, text);
+            assert_eq!(record.newest().unwrap().info.as_str(), text);
+        }
+        grant(&record, 9, "next");
+        assert_eq!(record.newest().unwrap().info.as_str(), "next");
+    }
+
+    /// A writer that dies before its last step has changed nothing that is read.
+    #[test]
+    fn a_half_written_amendment_is_not_seen() {
+        let record = new(7);
+        grant(&record, 8, "first");
+        record.amend(8, "second");
+        let other = &record.amendments[(record.amended.load(Ordering::Relaxed) as usize + 1) % 2];
+        other.number.store(8, Ordering::Relaxed);
+        other.len.store(store_text(&other.text, "ha"), Ordering::Relaxed);
+        assert_eq!(record.newest().unwrap().info.as_str(), "second");
+    }
+
+    /// It was stopped before it published, was forced off, and goes on after others were granted.
+    #[test]
+    fn a_late_writer_does_not_take_the_number_back() {
+        let record = new(7);
+        for number in 9..100 {
+            grant(&record, number, "");
+        }
+        record.publish(8, Kind::Process, &HOLDER, NOW, NOW, "late");
+        assert_eq!(record.published.load(Ordering::Relaxed), 99);
+        assert_eq!(record.newest().unwrap().number, 99);
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        for (text, kept) in [
+            (Text::new(), 0),
+            ("x".repeat(144), 144),
+            ("x".repeat(145), 144),
+            ("x".repeat(143) + "é", 143),
+            ("x".repeat(141) + "🔒", 141),
+            ("x".repeat(140) + "🔒", 144),
+        ] {
+            let record = new(0);
+            grant(&record, 1, &text);
+            assert_eq!(record.newest().unwrap().info.as_str(), &text[..kept]);
+        }
+    }
+
+    /// Whatever is in the record: no panic, no endless loop, nothing longer than it may be.
+    #[test]
+    fn noise_is_read_without_harm() {
+        let mut state = 1_u32;
+        let mut random = move || {
+            // Numbers of xorshift32, which never repeats within these few.
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state
+        };
+        for value in
+            [0, 1, 0x7fff_ffff, 0x8000_0000, u32::MAX, 0xdcdc_dcdc].into_iter().chain((0..20).map(|_| random()))
+        {
+            let record = filled_with(value);
+            let _ = record.newest();
+            let _ = record.number_of(Word(value));
+            record.count_hold(value, NOW);
+            record.stamp_ending(value, Ending::Released, NOW);
+            record.stamp_detached(value);
+            for number in [value, value >> 1, 0, u32::MAX] {
+                if let Some(report) = record.report(number) {
+                    let _ = report.held_for();
+                    assert!(report.info.len() <= INFO_CAPACITY && report.granted.nsec < 1_000_000_000);
+                }
+            }
+            grant(&record, value.wrapping_add(1), "still works");
+            assert_eq!(record.report(value.wrapping_add(1)).unwrap().info.as_str(), "still works");
+        }
+    }
 }
