@@ -9,13 +9,14 @@ mod guard;
 mod info;
 mod lock;
 mod log;
+#[cfg(test)]
+mod model;
 mod moment;
 mod name;
 mod owner;
 mod protocol;
 mod record;
 mod region;
-mod sync;
 mod sys;
 mod timeout;
 mod word;

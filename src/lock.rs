@@ -888,8 +888,16 @@ impl<'a> Linux<'a> {
 
 impl Host for Linux<'_> {
     #[inline]
-    fn word(&self) -> &AtomicU32 {
-        &self.record().word
+    fn load(&self, ordering: Ordering) -> Word {
+        Word(self.record().word.load(ordering))
+    }
+
+    #[inline]
+    fn exchange(&self, from: Word, to: Word, ordering: Ordering) -> Result<(), Word> {
+        match self.record().word.compare_exchange(from.0, to.0, ordering, Ordering::Relaxed) {
+            Ok(_) => Ok(()),
+            Err(found) => Err(Word(found)),
+        }
     }
 
     #[inline]
@@ -903,11 +911,11 @@ impl Host for Linux<'_> {
     }
 
     fn sleep(&self, expected: Word, until: Moment) -> Slept {
-        futex::sleep(self.word(), expected.0, until)
+        futex::sleep(&self.record().word, expected.0, until)
     }
 
     fn wake(&self, count: u32) -> u32 {
-        futex::wake(self.word(), count)
+        futex::wake(&self.record().word, count)
     }
 
     fn is_dead(&mut self, word: Word, depth: Depth) -> bool {

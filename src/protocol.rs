@@ -27,10 +27,10 @@
 //!
 //! So no crash costs a live waiter more than one slice ([`LONGEST_SLICE`]).
 
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use crate::moment::Moment;
-use crate::sync::{AtomicU32, Ordering};
 use crate::word::{Kind, State, Word};
 
 /// A waiter looks around (is the holder alive, was a wake-up lost?) after 1, 2, 4, 8, 10, 10, … ms.
@@ -43,7 +43,12 @@ const STARVES_AFTER: Duration = Duration::from_millis(1);
 
 /// What the protocol needs of the world around the word.
 pub(crate) trait Host {
-    fn word(&self) -> &AtomicU32;
+    /// Reads the word.
+    fn load(&self, ordering: Ordering) -> Word;
+
+    /// Compare-and-swap of the word, with `ordering` on success and Relaxed on failure: what a failure shows is only
+    /// ever compared, or loaded afresh before it means anything. Tells the word that was found instead.
+    fn exchange(&self, from: Word, to: Word, ordering: Ordering) -> Result<(), Word>;
 
     /// The number of the newest grant that was published.
     fn published(&self) -> u32;
@@ -124,7 +129,7 @@ pub(crate) enum Refused {
 pub(crate) fn acquire<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted, Refused> {
     // Acquire: pairs with the Release of the compare-and-swap in `release`, so that `published` below is at least what
     // the last holder published before it let go.
-    let word = Word(host.word().load(Ordering::Acquire));
+    let word = host.load(Ordering::Acquire);
     if word.state() == State::Free {
         if let Some(granted) = claim(host, word, word.granted_to(request.kind, request.pid), None, false) {
             return Ok(granted);
@@ -142,7 +147,7 @@ fn claim<H: Host>(host: &H, word: Word, next: Word, died: Option<Word>, contende
     // Acquire on success: pairs with the Release in `release`; what the last holder did is visible to the next. After a
     // recovery there was no release to pair with: the dead holder's writes are as complete as it left them, and the
     // caller is told. Relaxed on failure: the value is loaded afresh before it means anything.
-    host.word().compare_exchange(word.0, next.0, Ordering::Acquire, Ordering::Relaxed).ok()?;
+    host.exchange(word, next, Ordering::Acquire).ok()?;
     Some(Granted { number: next.number_after(published), died, contended })
 }
 
@@ -164,7 +169,7 @@ fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted,
 
     loop {
         // Acquire: as in `acquire`.
-        let word = Word(host.word().load(Ordering::Acquire));
+        let word = host.load(Ordering::Acquire);
         let may_claim = match word.state() {
             State::Free => true,
             State::Reserved => slept || host.lapsed(word),
@@ -205,7 +210,7 @@ fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted,
             // Marked even if the deadline has passed: the wake-up that brought us here may have been the only one, and
             // the holder that beat us to the word does not know of those who still sleep.
             // Relaxed: it publishes nothing; as a read-modify-write it stays in the release sequence of the word.
-            if host.word().compare_exchange(word.0, marked.0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            if host.exchange(word, marked, Ordering::Relaxed).is_err() {
                 continue;
             }
             asked_for_handoff |= marked.wants_handoff() && !word.wants_handoff();
@@ -238,7 +243,7 @@ fn give_up<H: Host>(host: &H, request: &Request, mut word: Word, asked: bool) ->
             State::Held(_) if word.wants_handoff() => {
                 let calm = word.without_handoff();
                 // Relaxed: as for marking in `acquire_slow`.
-                if host.word().compare_exchange(word.0, calm.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                if host.exchange(word, calm, Ordering::Relaxed).is_ok() {
                     break;
                 }
             }
@@ -252,7 +257,7 @@ fn give_up<H: Host>(host: &H, request: &Request, mut word: Word, asked: bool) ->
             _ => break,
         }
         // Acquire: as in `acquire`.
-        word = Word(host.word().load(Ordering::Acquire));
+        word = host.load(Ordering::Acquire);
     }
     Err(Refused::TimedOut(word))
 }
@@ -265,15 +270,15 @@ pub(crate) fn release<H: Host>(host: &H, identity: Word) -> Result<(), Word> {
         let next = if word.has_waiters() && word.wants_handoff() { word.reserved() } else { word.freed() };
         // Release: pairs with the Acquire of whoever takes the word next. Relaxed on failure: only the identity of the
         // value is looked at.
-        match host.word().compare_exchange(word.0, next.0, Ordering::Release, Ordering::Relaxed) {
+        match host.exchange(word, next, Ordering::Release) {
             Ok(_) => {
                 if word.has_waiters() {
                     wake_one(host, next);
                 }
                 return Ok(());
             }
-            Err(seen) if Word(seen).identity() != identity => return Err(Word(seen)),
-            Err(seen) => word = Word(seen),
+            Err(seen) if seen.identity() != identity => return Err(seen),
+            Err(seen) => word = seen,
         }
     }
 }
@@ -284,7 +289,7 @@ fn wake_one<H: Host>(host: &H, word: Word) {
         // Reserved for nobody: the waiters have died, given up, or are awake between two slices, and those ask again.
         // Relaxed: a read-modify-write continues the release sequence that `release` began.
         let freed = word.freed();
-        if host.word().compare_exchange(word.0, freed.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if host.exchange(word, freed, Ordering::Relaxed).is_ok() {
             // A newcomer may have gone to sleep on the reserved word between the two.
             host.wake(1);
         }
@@ -295,7 +300,7 @@ fn wake_one<H: Host>(host: &H, word: Word) {
 pub(crate) fn force<H: Host>(host: &H) -> Result<Option<Word>, Refused> {
     loop {
         // Acquire: the caller goes on to read and stamp what the holder published.
-        let word = Word(host.word().load(Ordering::Acquire));
+        let word = host.load(Ordering::Acquire);
         match word.state() {
             State::Free | State::Reserved => return Ok(None),
             State::Retired => return Err(Refused::Retired),
@@ -313,7 +318,7 @@ pub(crate) fn force<H: Host>(host: &H) -> Result<Option<Word>, Refused> {
 pub(crate) fn retire<H: Host>(host: &H, identity: Option<Word>) -> bool {
     loop {
         // Relaxed: only compared.
-        let word = Word(host.word().load(Ordering::Relaxed));
+        let word = host.load(Ordering::Relaxed);
         if identity.is_some_and(|identity| word.identity() != identity) {
             return false;
         }
@@ -324,7 +329,7 @@ pub(crate) fn retire<H: Host>(host: &H, identity: Option<Word>) -> bool {
 }
 
 fn swap_and_wake_all<H: Host>(host: &H, word: Word, next: Word) -> bool {
-    let done = host.word().compare_exchange(word.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok();
+    let done = host.exchange(word, next, Ordering::Release).is_ok();
     if done && word.has_waiters() {
         host.wake(u32::MAX >> 1);
     }
@@ -336,10 +341,10 @@ pub(crate) fn detach<H: Host>(host: &H, identity: Word) -> Result<Word, Word> {
     let mut word = identity;
     loop {
         // Relaxed: the same holder goes on holding; nothing is handed over.
-        match host.word().compare_exchange(word.0, word.detached().0, Ordering::Relaxed, Ordering::Relaxed) {
+        match host.exchange(word, word.detached(), Ordering::Relaxed) {
             Ok(_) => return Ok(word.detached().identity()),
-            Err(seen) if Word(seen).identity() != identity => return Err(Word(seen)),
-            Err(seen) => word = Word(seen),
+            Err(seen) if seen.identity() != identity => return Err(seen),
+            Err(seen) => word = seen,
         }
     }
 }

@@ -1,0 +1,585 @@
+//! The protocol under every interleaving: the very source of [`crate::protocol`], run on [loom]'s atomics and on a
+//! kernel that is modelled here.
+//!
+//! The modelled futex sleeps without end: a wake-up that is lost is a deadlock, which loom reports. Only what a model
+//! says may end a sleep otherwise: a timeout (a sleep of a *timed* actor ends by itself, at any moment), or a death, for
+//! after that the time passes until every slice has ended.
+//!
+//! An actor dies between two of its steps (loads and compare-and-swaps of the word, calls of the kernel, its work), at
+//! each of them in turn; from then on, and not before, the kernel calls it dead.
+//!
+//! Every test names the faults that it was seen to catch when they were put into `protocol.rs`. `ci/model` prints how
+//! many executions each one takes.
+//!
+//! [loom]: https://docs.rs/loom
+
+use core::cell::Cell;
+use core::time::Duration;
+use std::boxed::Box;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::println;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
+use std::vec::Vec;
+
+use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+
+use crate::moment::Moment;
+use crate::protocol::{self, Depth, Granted, Host, Patience, Refused, Request, Slept};
+use crate::word::{Kind, State, Word};
+
+/// What all actors share.
+struct World {
+    word: AtomicU32,
+    published: AtomicU32,
+    /// A counter that only the lock protects; Relaxed, so that the lock's orderings have to do it.
+    counter: AtomicU32,
+    /// Who is between get and unget; zero if nobody.
+    inside: AtomicU32,
+    kernel: Mutex<Kernel>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct Kernel {
+    /// Who sleeps, first come, first woken.
+    asleep: Vec<u32>,
+    dead: Vec<u32>,
+}
+
+impl World {
+    fn new(word: Word) -> Arc<Self> {
+        Arc::new(Self {
+            word: AtomicU32::new(word.0),
+            published: AtomicU32::new(0),
+            counter: AtomicU32::new(0),
+            inside: AtomicU32::new(0),
+            kernel: Mutex::new(Kernel::default()),
+            woken: Condvar::new(),
+        })
+    }
+
+    fn kernel(&self) -> loom::sync::MutexGuard<'_, Kernel> {
+        self.kernel.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn word(&self) -> Word {
+        // A read-modify-write sees the newest value, whatever was synchronised.
+        Word(self.word.fetch_add(0, Ordering::AcqRel))
+    }
+
+    fn is_dead(&self, pid: u32) -> bool {
+        self.kernel().dead.contains(&pid)
+    }
+
+    /// What the kernel does with a process that dies, and then time passes: every slice ends.
+    fn bury(&self, pid: u32) {
+        let mut kernel = self.kernel();
+        kernel.dead.push(pid);
+        kernel.asleep.clear();
+        self.woken.notify_all();
+    }
+}
+
+/// Thrown where an actor dies.
+struct Died;
+
+/// A process, or a thread with a handle of its own.
+struct Actor {
+    world: Arc<World>,
+    pid: u32,
+    /// Whether its sleeps may end by themselves.
+    timed: bool,
+    now: Cell<u64>,
+    /// How many milliseconds pass from one look at the clock to the next.
+    tick: u64,
+    /// How many steps it has to live.
+    life: Cell<usize>,
+}
+
+impl Actor {
+    fn new(world: &Arc<World>, pid: u32) -> Self {
+        Self { world: Arc::clone(world), pid, timed: false, now: Cell::new(0), tick: 0, life: Cell::new(usize::MAX) }
+    }
+
+    /// Its sleeps may end by themselves.
+    fn timed(self) -> Self {
+        Self { timed: true, ..self }
+    }
+
+    /// It has waited for long when it looks at the clock for the second time, and so asks for handoff.
+    fn starving(self) -> Self {
+        Self { tick: 1, ..self }
+    }
+
+    fn step(&self) {
+        match self.life.get() {
+            0 => resume_unwind(Box::new(Died)),
+            life => self.life.set(life - 1),
+        }
+    }
+
+    fn get(&mut self, patience: Patience) -> Result<Granted, Refused> {
+        let mut request = Request { kind: Kind::Process, pid: self.pid, patience, deadline: None };
+        protocol::acquire(self, &mut request)
+    }
+
+    fn identity(&self, granted: Granted) -> Word {
+        Word::held(Kind::Process, self.pid, granted.number)
+    }
+
+    /// Does what a holder does, and releases.
+    fn work(&mut self, granted: Granted) -> Result<(), Word> {
+        self.step();
+        let before = self.world.inside.swap(self.pid, Ordering::Relaxed);
+        assert!(before == 0 || self.world.is_dead(before), "two holders");
+        self.world.published.store(granted.number, Ordering::Release);
+        let counted = self.world.counter.load(Ordering::Relaxed);
+        self.step();
+        self.world.counter.store(counted + 1, Ordering::Relaxed);
+        let _ = self.world.inside.compare_exchange(self.pid, 0, Ordering::Relaxed, Ordering::Relaxed);
+        protocol::release(self, self.identity(granted))
+    }
+
+    /// Gets, works and releases.
+    fn turn(&mut self, patience: Patience) -> Result<Granted, Refused> {
+        let granted = self.get(patience)?;
+        self.work(granted).expect("nobody forces here");
+        Ok(granted)
+    }
+
+    /// Runs `body` until it ends or dies. Tells whether it died, and whether it held then.
+    fn live(mut self, life: usize, body: impl FnOnce(&mut Self)) -> Life {
+        self.life.set(life);
+        let Err(thrown) = catch_unwind(AssertUnwindSafe(|| body(&mut self))) else { return Life::Lived };
+        if !thrown.is::<Died>() {
+            resume_unwind(thrown);
+        }
+        let word = self.world.word();
+        let held = matches!(word.state(), State::Held(_)) && word.pid() == self.pid;
+        self.world.bury(self.pid);
+        if held { Life::DiedHolding } else { Life::Died }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Lived,
+    Died,
+    DiedHolding,
+}
+
+impl Host for Actor {
+    fn load(&self, ordering: Ordering) -> Word {
+        self.step();
+        Word(self.world.word.load(ordering))
+    }
+
+    fn exchange(&self, from: Word, to: Word, ordering: Ordering) -> Result<(), Word> {
+        self.step();
+        let swapped = self.world.word.compare_exchange(from.0, to.0, ordering, Ordering::Relaxed);
+        swapped.map(drop).map_err(Word)
+    }
+
+    fn published(&self) -> u32 {
+        self.world.published.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> Moment {
+        self.now.set(self.now.get() + self.tick);
+        Moment { sec: 0, nsec: 0 }.after(Duration::from_millis(self.now.get()))
+    }
+
+    fn sleep(&self, expected: Word, _until: Moment) -> Slept {
+        self.step();
+        let mut kernel = self.world.kernel();
+        // As the kernel does it, under the lock that a wake-up takes.
+        if self.world.word.load(Ordering::Relaxed) != expected.0 {
+            return Slept::Changed;
+        }
+        kernel.asleep.push(self.pid);
+        if self.timed {
+            drop(kernel);
+            thread::yield_now();
+            kernel = self.world.kernel();
+        }
+        // Once somebody has died, no sleep is longer than the time that has passed since.
+        let mut slept = Slept::Woken;
+        while kernel.asleep.contains(&self.pid) {
+            if self.timed || !kernel.dead.is_empty() {
+                slept = Slept::UntilTheEnd;
+                kernel.asleep.retain(|&pid| pid != self.pid);
+            } else {
+                kernel = self.world.woken.wait(kernel).unwrap_or_else(|poisoned| poisoned.into_inner());
+            }
+        }
+        let somebody_died = !kernel.dead.is_empty();
+        drop(kernel);
+        if somebody_died {
+            // Spinning, for the model: others must come to their turn.
+            thread::yield_now();
+            slept = Slept::UntilTheEnd;
+        }
+        self.step();
+        slept
+    }
+
+    fn wake(&self, count: u32) -> u32 {
+        self.step();
+        let mut kernel = self.world.kernel();
+        let woken = kernel.asleep.len().min(count as usize);
+        kernel.asleep.drain(..woken);
+        self.world.woken.notify_all();
+        woken as u32
+    }
+
+    fn is_dead(&mut self, word: Word, depth: Depth) -> bool {
+        // The quick look misses all that it may miss.
+        depth == Depth::Thorough && self.world.is_dead(word.pid())
+    }
+
+    fn lapsed(&self, _word: Word) -> bool {
+        !self.world.kernel().dead.is_empty()
+    }
+}
+
+/// Runs the model in every interleaving or, if `preemptions` says so, in those in which a thread is interrupted at most
+/// that often (besides where it waits). `MODEL_DEPTH` allows for more of them. Tells how many executions there were.
+fn explore_quietly(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> usize {
+    let depth = std::env::var("MODEL_DEPTH").ok().and_then(|depth| depth.parse::<usize>().ok()).unwrap_or(0);
+    let executions = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&executions);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions.map(|bound| bound + depth);
+    builder.max_branches = 20_000;
+    builder.check(move || {
+        counted.fetch_add(1, StdOrdering::Relaxed);
+        model();
+    });
+    executions.load(StdOrdering::Relaxed)
+}
+
+fn explore(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+    println!("model: {} executions: {name}", explore_quietly(preemptions, model));
+}
+
+const FREE: Word = Word::free(0);
+
+/// Two or three that get, work and release.
+fn turns(actors: u32, rounds: usize, starving: bool) {
+    let world = World::new(FREE);
+    let take_turns = move |world: Arc<World>, pid| {
+        let actor = Actor::new(&world, pid);
+        let mut actor = if starving { actor.starving() } else { actor };
+        for _ in 0..rounds {
+            let granted = actor.turn(Patience::Forever).expect("waits for ever");
+            assert_eq!(granted.died, None);
+        }
+    };
+    let others: Vec<_> = (2..=actors)
+        .map(|pid| {
+            let world = Arc::clone(&world);
+            thread::spawn(move || take_turns(world, pid))
+        })
+        .collect();
+    take_turns(Arc::clone(&world), 1);
+    others.into_iter().for_each(|other| other.join().unwrap());
+    let grants = actors * rounds as u32;
+    assert_eq!(world.counter.load(Ordering::Relaxed), grants, "an update was lost");
+    assert_eq!(world.published.load(Ordering::Relaxed), grants, "numbers follow each other");
+    assert_eq!(world.word().state(), State::Free, "reserved for nobody");
+}
+
+/// Caught: Relaxed instead of Acquire in `claim`, and instead of Release in `release` (updates lost); a grant by load
+/// and store (two holders); no wake-up, a wake-up only under handoff, a sleeper that does not set the waiters bit
+/// (deadlocks).
+#[test]
+fn two_take_turns() {
+    explore("two take turns", None, || turns(2, 1, false));
+    explore("two take two turns each", Some(3), || turns(2, 2, false));
+}
+
+/// Caught: a sleeper that takes the word without keeping the waiters bit (deadlock of the third).
+#[test]
+fn three_take_turns() {
+    explore("three take turns", Some(2), || turns(3, 1, false));
+}
+
+/// Caught: a reservation that is not taken back where nobody sleeps, and one whose taking back wakes nobody (deadlocks);
+/// one that is left when all are served (the word at the end).
+#[test]
+fn starving_ones_take_turns() {
+    explore("two starving take turns", Some(4), || turns(2, 2, true));
+    explore("three starving take turns", Some(2), || turns(3, 1, true));
+}
+
+/// Caught: a newcomer that takes a reserved word.
+#[test]
+fn a_reserved_word_is_for_those_who_have_slept() {
+    explore("a try meets a reservation", None, || {
+        let world = World::new(Word::held(Kind::Process, 9, 1).with_waiters().with_handoff().reserved());
+        let mut newcomer = Actor::new(&world, 1);
+        assert!(matches!(newcomer.get(Patience::Try), Err(Refused::TimedOut(word)) if word.state() == State::Reserved));
+        let mut waiter = Actor::new(&world, 2).timed();
+        assert!(waiter.turn(Patience::Forever).is_ok());
+    });
+}
+
+/// Caught: a waiter that gives up and leaves its request for handoff (reserved for nobody, for good), or leaves the lock
+/// that was reserved for it; one whose wake-up goes with it (deadlock of the other waiter).
+#[test]
+fn giving_up_races_with_the_release() {
+    let give_up_beside = |waits_too: bool| {
+        move || {
+            let world = World::new(FREE);
+            let mut holder = Actor::new(&world, 1);
+            let granted = holder.get(Patience::Try).expect("free");
+            let quitter = thread::spawn({
+                let world = Arc::clone(&world);
+                move || {
+                    let mut quitter = Actor::new(&world, 2).timed().starving();
+                    // Two looks at the clock: at the second it asks for handoff, at the third it gives up.
+                    match quitter.turn(Patience::For(Duration::from_millis(2))) {
+                        Ok(_) | Err(Refused::TimedOut(_)) => {}
+                        outcome => panic!("{outcome:?}"),
+                    }
+                }
+            });
+            let other = waits_too.then(|| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || {
+                    Actor::new(&world, 3).turn(Patience::Forever).expect("waits for ever");
+                })
+            });
+            holder.work(granted).expect("nobody forces here");
+            quitter.join().unwrap();
+            if let Some(other) = other {
+                other.join().unwrap();
+            }
+            assert_eq!(world.word().state(), State::Free, "reserved for nobody");
+        }
+    };
+    explore("one gives up", None, give_up_beside(false));
+    explore("one gives up, one waits on", Some(2), give_up_beside(true));
+}
+
+/// Caught: a release that frees whatever is there; a forced unget that reports a hold which it did not end.
+#[test]
+fn every_hold_is_ended_once() {
+    explore("forced unget beside release and a waiter", Some(3), || {
+        let world = World::new(FREE);
+        let ends = Arc::new(AtomicUsize::new(0));
+        let mut holder = Actor::new(&world, 1);
+        let granted = holder.get(Patience::Try).expect("free");
+        let waiter = thread::spawn({
+            let (world, ends) = (Arc::clone(&world), Arc::clone(&ends));
+            move || {
+                let mut waiter = Actor::new(&world, 2);
+                let granted = waiter.get(Patience::Forever).expect("waits for ever");
+                assert_eq!(granted.died, None);
+                if protocol::release(&waiter, waiter.identity(granted)).is_ok() {
+                    ends.fetch_add(1, StdOrdering::Relaxed);
+                }
+            }
+        });
+        let force = thread::spawn({
+            let (world, ends) = (Arc::clone(&world), Arc::clone(&ends));
+            move || match protocol::force(&Actor::new(&world, 3)) {
+                Ok(Some(_)) => {
+                    ends.fetch_add(1, StdOrdering::Relaxed);
+                }
+                Ok(None) => {}
+                outcome => panic!("{outcome:?}"),
+            }
+        });
+        if protocol::release(&holder, holder.identity(granted)).is_ok() {
+            ends.fetch_add(1, StdOrdering::Relaxed);
+        }
+        waiter.join().unwrap();
+        force.join().unwrap();
+        assert_eq!(ends.load(StdOrdering::Relaxed), 2, "two holds");
+        assert_eq!(world.word().state(), State::Free);
+    });
+}
+
+/// Caught: a takeover that does not compare with the word that was judged (two winners), and one that forgets whom it
+/// took over from.
+#[test]
+fn of_two_recoverers_one_is_told() {
+    let dead = Word::held(Kind::Process, 9, 1).with_waiters();
+    explore("two recoverers that wait", Some(3), move || {
+        let world = World::new(dead);
+        world.published.store(1, Ordering::Relaxed);
+        world.bury(9);
+        let recover = |world: Arc<World>, pid| {
+            let granted = Actor::new(&world, pid).turn(Patience::Forever).expect("waits for ever");
+            granted.died.map(Word::pid)
+        };
+        let other = thread::spawn({
+            let world = Arc::clone(&world);
+            move || recover(world, 2)
+        });
+        let mut told = [recover(Arc::clone(&world), 1), other.join().unwrap()];
+        told.sort();
+        assert_eq!(told, [None, Some(9)]);
+        assert_eq!(world.counter.load(Ordering::Relaxed), 2);
+    });
+    explore("two recoverers that try", None, move || {
+        let world = World::new(dead);
+        world.bury(9);
+        let other = thread::spawn({
+            let world = Arc::clone(&world);
+            move || Actor::new(&world, 2).get(Patience::Try)
+        });
+        let mut told: Vec<_> = [Actor::new(&world, 1).get(Patience::Try), other.join().unwrap()]
+            .into_iter()
+            .map(|outcome| outcome.ok().map(|granted| granted.died.map(Word::pid)))
+            .collect();
+        told.sort();
+        assert_eq!(told, [None, Some(Some(9))]);
+    });
+}
+
+/// Runs `model` with a life of 0, 1, 2, … steps, until the actor in question has lived through all of its own in every
+/// interleaving.
+fn at_every_step(
+    name: &str,
+    preemptions: Option<usize>,
+    model: impl Fn(usize) -> Life + Clone + Send + Sync + 'static,
+) {
+    let mut executions = 0;
+    for life in 0.. {
+        let deaths = Arc::new(AtomicUsize::new(0));
+        executions += explore_quietly(preemptions, {
+            let (model, deaths) = (model.clone(), Arc::clone(&deaths));
+            move || {
+                if model(life) != Life::Lived {
+                    deaths.fetch_add(1, StdOrdering::Relaxed);
+                }
+            }
+        });
+        if deaths.load(StdOrdering::Relaxed) == 0 {
+            println!("model: {executions} executions: {name}, at each of {life} steps");
+            return;
+        }
+    }
+}
+
+/// Caught: a waiter that does not look whether the holder lives when a slice has ended; a takeover that drops the
+/// waiters bit while another sleeps.
+#[test]
+fn whoever_dies_the_others_go_on() {
+    let with_survivors = |survivors: u32, starving: bool| {
+        move |life| {
+            let world = World::new(FREE);
+            let survive = move |world: Arc<World>, pid| {
+                let actor = Actor::new(&world, pid);
+                let mut actor = if starving { actor.starving() } else { actor };
+                let granted = actor.turn(Patience::Forever).expect("waits for ever");
+                granted.died.map(Word::pid)
+            };
+            let others: Vec<_> = (2..=1 + survivors)
+                .map(|pid| {
+                    let world = Arc::clone(&world);
+                    thread::spawn(move || survive(world, pid))
+                })
+                .collect();
+            let victim = Actor::new(&world, 1);
+            let victim = if starving { victim.starving() } else { victim };
+            let ended = victim.live(life, |victim| {
+                victim.turn(Patience::Forever).expect("waits for ever");
+            });
+            let mut told: Vec<_> = others.into_iter().filter_map(|other| other.join().unwrap()).collect();
+            if ended == Life::Lived {
+                assert_eq!(world.word().state(), State::Free, "reserved for nobody");
+            }
+            // The dead may have come last, or left a reservation, which lapses.
+            let last = Actor::new(&world, 8).get(Patience::Try).expect("nobody is there");
+            told.extend(last.died.map(Word::pid));
+            assert_eq!(told, if ended == Life::DiedHolding { &[1][..] } else { &[] }, "told once, and only of holders");
+            ended
+        }
+    };
+    at_every_step("one of two dies", Some(3), with_survivors(1, false));
+    at_every_step("one of two starving dies", Some(3), with_survivors(1, true));
+    at_every_step("one of three dies", Some(1), with_survivors(2, false));
+    at_every_step("one of three starving dies", Some(1), with_survivors(2, true));
+}
+
+/// Caught: a retirement that leaves a sleeper asleep; one that a release undoes.
+#[test]
+fn what_is_retired_stays_retired() {
+    explore("retirement beside get, detach and release", Some(3), || {
+        let world = World::new(FREE);
+        let mut holder = Actor::new(&world, 1);
+        let granted = holder.get(Patience::Try).expect("free");
+        let waiter = thread::spawn({
+            let world = Arc::clone(&world);
+            move || {
+                let mut waiter = Actor::new(&world, 2);
+                match waiter.get(Patience::Forever) {
+                    Ok(granted) => {
+                        let _ = protocol::release(&waiter, waiter.identity(granted));
+                    }
+                    Err(Refused::Retired) => {}
+                    outcome => panic!("{outcome:?}"),
+                }
+            }
+        });
+        let remover = thread::spawn({
+            let world = Arc::clone(&world);
+            move || assert!(protocol::retire(&Actor::new(&world, 3), None))
+        });
+        let identity = holder.identity(granted);
+        let identity = protocol::detach(&holder, identity).unwrap_or(identity);
+        let _ = protocol::release(&holder, identity);
+        waiter.join().unwrap();
+        remover.join().unwrap();
+        assert_eq!(world.word().state(), State::Retired);
+    });
+}
+
+/// Caught: a retirement of a grant that does not compare with the word (it retires a third party's hold).
+#[test]
+fn a_holder_retires_its_own_hold_only() {
+    explore("retirement of a hold beside a forced unget", None, || {
+        let world = World::new(FREE);
+        let mut holder = Actor::new(&world, 1);
+        let granted = holder.get(Patience::Try).expect("free");
+        let other = thread::spawn({
+            let world = Arc::clone(&world);
+            move || {
+                let mut other = Actor::new(&world, 2);
+                let forced = protocol::force(&other);
+                forced.ok().flatten().and_then(|_| other.get(Patience::Try).ok()).is_some()
+            }
+        });
+        let retired = protocol::retire(&holder, Some(holder.identity(granted)));
+        let other_holds = other.join().unwrap();
+        assert_ne!(retired, other_holds);
+        assert_eq!(world.word().state(), if retired { State::Retired } else { State::Held(Kind::Process) });
+    });
+}
+
+/// Caught: a detach that does not compare (a hold that nobody has, until unget).
+#[test]
+fn a_forced_off_holder_detaches_nothing() {
+    explore("detach beside a forced unget and a get", None, || {
+        let world = World::new(FREE);
+        let mut holder = Actor::new(&world, 1);
+        let granted = holder.get(Patience::Try).expect("free");
+        let other = thread::spawn({
+            let world = Arc::clone(&world);
+            move || {
+                let mut other = Actor::new(&world, 2);
+                protocol::force(&other).expect("not retired").expect("held");
+                other.get(Patience::Try).map(|granted| other.identity(granted)).ok()
+            }
+        });
+        let _ = protocol::detach(&holder, holder.identity(granted));
+        let got = other.join().unwrap().expect("free after the forced unget");
+        assert_eq!(world.word().identity(), got);
+    });
+}
