@@ -292,8 +292,8 @@ fn turns(actors: u32, rounds: usize, starving: bool) {
     assert_eq!(world.word().state(), State::Free, "reserved for nobody");
 }
 
-/// Caught: Relaxed instead of Acquire in `claim`, and instead of Release in `release` (updates lost); a grant by load
-/// and store (two holders); no wake-up, a wake-up only under handoff, a sleeper that does not set the waiters bit
+/// Caught: Relaxed instead of Acquire in `claim` and the loads before it, and instead of Release in `release` (updates
+/// lost); a grant by load and store (two holders); no wake-up, a wake-up only under handoff, a sleeper that does not set the waiters bit
 /// (deadlocks).
 #[test]
 fn two_take_turns() {
@@ -327,8 +327,8 @@ fn a_reserved_word_is_for_those_who_have_slept() {
     });
 }
 
-/// Caught: a waiter that gives up and leaves its request for handoff (reserved for nobody, for good), or leaves the lock
-/// that was reserved for it; one whose wake-up goes with it (deadlock of the other waiter).
+/// Caught: a waiter that gives up without marking the word, though the wake-up that it got was meant for all who sleep
+/// (deadlock of the other one); one that takes its request back from a reserved word, and so frees it without a wake-up.
 #[test]
 fn giving_up_races_with_the_release() {
     let give_up_beside = |waits_too: bool| {
@@ -340,7 +340,7 @@ fn giving_up_races_with_the_release() {
                 let world = Arc::clone(&world);
                 move || {
                     let mut quitter = Actor::new(&world, 2).timed().starving();
-                    // Two looks at the clock: at the second it asks for handoff, at the third it gives up.
+                    // At its second look at the clock it asks for handoff, at the third it gives up.
                     match quitter.turn(Patience::For(Duration::from_millis(2))) {
                         Ok(_) | Err(Refused::TimedOut(_)) => {}
                         outcome => panic!("{outcome:?}"),
@@ -354,6 +354,9 @@ fn giving_up_races_with_the_release() {
                 })
             });
             holder.work(granted).expect("nobody forces here");
+            if waits_too {
+                holder.turn(Patience::Forever).expect("waits for ever");
+            }
             quitter.join().unwrap();
             if let Some(other) = other {
                 other.join().unwrap();
@@ -362,7 +365,19 @@ fn giving_up_races_with_the_release() {
         }
     };
     explore("one gives up", None, give_up_beside(false));
-    explore("one gives up, one waits on", Some(2), give_up_beside(true));
+    explore("one gives up, one waits on, one comes back", Some(2), give_up_beside(true));
+}
+
+/// Caught: a waiter that gives up and leaves its request for handoff.
+#[test]
+fn who_gives_up_takes_its_request_back() {
+    explore("one asks for handoff and gives up", None, || {
+        let world = World::new(Word::held(Kind::Process, 9, 1));
+        let mut quitter = Actor::new(&world, 1).timed().starving();
+        let outcome = quitter.get(Patience::For(Duration::from_millis(2)));
+        assert!(matches!(outcome, Err(Refused::TimedOut(word)) if word.wants_handoff()));
+        assert!(!world.word().wants_handoff());
+    });
 }
 
 /// Caught: a release that frees whatever is there; a forced unget that reports a hold which it did not end.

@@ -146,7 +146,7 @@ fn claim<H: Host>(host: &H, word: Word, next: Word, died: Option<Word>, contende
     let published = host.published();
     // Acquire on success: pairs with the Release in `release`; what the last holder did is visible to the next. After a
     // recovery there was no release to pair with: the dead holder's writes are as complete as it left them, and the
-    // caller is told. Relaxed on failure: the value is loaded afresh before it means anything.
+    // caller is told. (The Acquire load of the same value before it would do, were it not for values that come back.)
     host.exchange(word, next, Ordering::Acquire).ok()?;
     Some(Granted { number: next.number_after(published), died, contended })
 }
@@ -217,7 +217,7 @@ fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted,
         }
         let end_of_slice = now.after(slice);
         let until = match deadline {
-            Some(deadline) if now >= deadline => return give_up(host, request, marked, asked_for_handoff),
+            Some(deadline) if now >= deadline => return Err(give_up(host, marked, asked_for_handoff)),
             Some(deadline) => end_of_slice.min(deadline),
             None => end_of_slice,
         };
@@ -235,31 +235,15 @@ fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted,
 
 /// Takes back the request for handoff, so that the next release is not reserved for somebody who has left.
 ///
-/// Others may have asked as well; they ask again at the end of their slice.
-fn give_up<H: Host>(host: &H, request: &Request, mut word: Word, asked: bool) -> Result<Granted, Refused> {
-    loop {
-        match word.state() {
-            _ if !asked => break,
-            State::Held(_) if word.wants_handoff() => {
-                let calm = word.without_handoff();
-                // Relaxed: as for marking in `acquire_slow`.
-                if host.exchange(word, calm, Ordering::Relaxed).is_ok() {
-                    break;
-                }
-            }
-            // Too late to take it back: the lock is here, perhaps for us. Leaving it would strand it for a slice.
-            State::Reserved => {
-                let next = word.granted_to(request.kind, request.pid).with_waiters();
-                if let Some(granted) = claim(host, word, next, None, true) {
-                    return Ok(granted);
-                }
-            }
-            _ => break,
-        }
-        // Acquire: as in `acquire`.
-        word = host.load(Ordering::Acquire);
+/// Tried once: if the word has changed meanwhile, the release finds nobody and takes the reservation back itself. Others
+/// may have asked as well; they ask again at the end of their slice.
+fn give_up<H: Host>(host: &H, word: Word, asked: bool) -> Refused {
+    // Of a held word only: to free a reserved one is to wake those who have gone to sleep on it, and the releaser does it.
+    if asked && matches!(word.state(), State::Held(_)) {
+        // Relaxed: as for marking in `acquire_slow`.
+        let _ = host.exchange(word, word.without_handoff(), Ordering::Relaxed);
     }
-    Err(Refused::TimedOut(word))
+    Refused::TimedOut(word)
 }
 
 /// Lets go of exactly the grant `identity`; if the word is no longer that grant's, changes nothing and tells the word.
@@ -271,7 +255,7 @@ pub(crate) fn release<H: Host>(host: &H, identity: Word) -> Result<(), Word> {
         // Release: pairs with the Acquire of whoever takes the word next. Relaxed on failure: only the identity of the
         // value is looked at.
         match host.exchange(word, next, Ordering::Release) {
-            Ok(_) => {
+            Ok(()) => {
                 if word.has_waiters() {
                     wake_one(host, next);
                 }
@@ -342,7 +326,7 @@ pub(crate) fn detach<H: Host>(host: &H, identity: Word) -> Result<Word, Word> {
     loop {
         // Relaxed: the same holder goes on holding; nothing is handed over.
         match host.exchange(word, word.detached(), Ordering::Relaxed) {
-            Ok(_) => return Ok(word.detached().identity()),
+            Ok(()) => return Ok(word.detached().identity()),
             Err(seen) if seen.identity() != identity => return Err(seen),
             Err(seen) => word = seen,
         }
