@@ -93,7 +93,7 @@ struct Actor {
     /// Whether its sleeps may end by themselves.
     timed: bool,
     now: Cell<u64>,
-    /// How many milliseconds pass from one look at the clock to the next.
+    /// How many microseconds pass from one look at the clock to the next.
     tick: u64,
     /// How many steps it has to live.
     life: Cell<usize>,
@@ -111,7 +111,12 @@ impl Actor {
 
     /// It has waited for long when it looks at the clock for the second time, and so asks for handoff.
     fn starving(self) -> Self {
-        Self { tick: 1, ..self }
+        Self { tick: 1000, ..self }
+    }
+
+    /// Time passes, but not enough of it to ask for handoff before it gives up after three looks.
+    fn hurried(self) -> Self {
+        Self { tick: 400, ..self }
     }
 
     fn step(&self) {
@@ -189,7 +194,7 @@ impl Host for Actor {
 
     fn now(&self) -> Moment {
         self.now.set(self.now.get() + self.tick);
-        Moment { sec: 0, nsec: 0 }.after(Duration::from_millis(self.now.get()))
+        Moment { sec: 0, nsec: 0 }.after(Duration::from_micros(self.now.get()))
     }
 
     fn sleep(&self, expected: Word, _until: Moment) -> Slept {
@@ -331,7 +336,7 @@ fn a_reserved_word_is_for_those_who_have_slept() {
 /// (deadlock of the other one); one that takes its request back from a reserved word, and so frees it without a wake-up.
 #[test]
 fn giving_up_races_with_the_release() {
-    let give_up_beside = |waits_too: bool| {
+    let give_up_beside = |starves: bool, waits_too: bool| {
         move || {
             let world = World::new(FREE);
             let mut holder = Actor::new(&world, 1);
@@ -339,9 +344,10 @@ fn giving_up_races_with_the_release() {
             let quitter = thread::spawn({
                 let world = Arc::clone(&world);
                 move || {
-                    let mut quitter = Actor::new(&world, 2).timed().starving();
-                    // At its second look at the clock it asks for handoff, at the third it gives up.
-                    match quitter.turn(Patience::For(Duration::from_millis(2))) {
+                    // At its third look at the clock it gives up; if it starves, it asks for handoff at the second.
+                    let quitter = Actor::new(&world, 2).timed();
+                    let mut quitter = if starves { quitter.starving() } else { quitter.hurried() };
+                    match quitter.turn(Patience::For(Duration::from_micros(2 * quitter.tick))) {
                         Ok(_) | Err(Refused::TimedOut(_)) => {}
                         outcome => panic!("{outcome:?}"),
                     }
@@ -364,8 +370,9 @@ fn giving_up_races_with_the_release() {
             assert_eq!(world.word().state(), State::Free, "reserved for nobody");
         }
     };
-    explore("one gives up", None, give_up_beside(false));
-    explore("one gives up, one waits on, one comes back", Some(2), give_up_beside(true));
+    explore("one that starves gives up", None, give_up_beside(true, false));
+    explore("one that starves gives up, one waits on, one comes back", Some(2), give_up_beside(true, true));
+    explore("one gives up, one waits on, one comes back", Some(2), give_up_beside(false, true));
 }
 
 /// Caught: a waiter that gives up and leaves its request for handoff.

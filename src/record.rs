@@ -443,10 +443,14 @@ impl Record {
 #[inline]
 fn store_text(cells: &Text, text: &str) -> u32 {
     let text = cut_to_capacity(text).as_bytes();
-    for (cell, bytes) in cells.iter().zip(text.chunks(4)) {
-        let mut word = [0; 4];
-        word[..bytes.len()].copy_from_slice(bytes);
-        cell.store(u32::from_ne_bytes(word), Ordering::Relaxed);
+    let (words, rest) = text.split_at(text.len() & !3);
+    for (cell, word) in cells.iter().zip(words.chunks_exact(4)) {
+        cell.store(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]), Ordering::Relaxed);
+    }
+    // None where the text fills them all.
+    if let Some(cell) = cells.get(words.len() / 4) {
+        let at = |i| rest.get(i).copied().unwrap_or(0);
+        cell.store(u32::from_ne_bytes([at(0), at(1), at(2), 0]), Ordering::Relaxed);
     }
     text.len() as u32
 }

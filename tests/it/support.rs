@@ -1,7 +1,8 @@
-//! Fixtures: a directory for locks, memory that processes share, and forked processes that talk to their parent.
+//! Fixtures, for this binary and others: a directory for locks, memory that processes share, and forked processes that talk to their parent.
 //!
 //! A forked child of a test binary has one thread, the forking one; glibc makes its allocator usable there. It ends by
 //! `_exit`, so that it never runs what belongs to the parent, and by SIGALRM if it hangs.
+#![allow(dead_code)]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -245,6 +246,16 @@ impl Child {
     pub(crate) fn stop(&self) {
         self.signal(libc::SIGSTOP);
         self.wait_for(libc::WSTOPPED | libc::WNOWAIT);
+    }
+
+    /// Waits until a traced child stops, and tells by which signal.
+    pub(crate) fn stops(&mut self) -> i32 {
+        let mut status = 0;
+        // SAFETY: a child of ours, and memory of ours.
+        assert_eq!(unsafe { libc::waitpid(self.pid, &mut status, 0) }, self.pid);
+        self.is_reaped = !libc::WIFSTOPPED(status);
+        assert!(!self.is_reaped, "the child has ended: {status:#x}");
+        libc::WSTOPSIG(status)
     }
 
     /// Waits until a traced child stops: `true`, or has ended: `false`, and then it must have done what it had to.
