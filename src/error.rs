@@ -39,7 +39,7 @@ pub enum Error {
         /// The layout version of the record.
         found: u32,
     },
-    /// The lock word has a value that no program writes: somebody scribbled over the record.
+    /// The lock word or the record's header has a value that no program writes: somebody scribbled over the record.
     Corrupt,
     /// This handle holds a lock whose file was removed meanwhile: programs that open it now get another.
     Vanished,
@@ -130,7 +130,7 @@ impl fmt::Display for Error {
                     "the lock's layout is version {found}, this program knows {VERSION}; update the older program, then remove the lock"
                 )
             }
-            Self::Corrupt => write!(f, "the lock word is corrupt; unget it by force or remove the lock"),
+            Self::Corrupt => write!(f, "the lock's record is corrupt; unget it by force or remove the lock"),
             Self::Vanished => write!(f, "the file of this held lock was removed; unget it and get it again"),
             Self::Held => write!(f, "the lock is held; unget it first, or use force"),
             Self::Busy => write!(f, "the lock's file is being removed and made again by others; try again"),

@@ -59,7 +59,9 @@ pub(crate) struct Record {
     /// The number before the first grant. Random per record, so that a grant of a record that was removed is not
     /// mistaken for one of its successor.
     pub(crate) origin: Cell,
-    _reserved0: Cell,
+    /// Checksum of the header's other fields, none of which changes while the record lives: tells that somebody has
+    /// written over them.
+    sum: Cell,
     /// Which boot the record belongs to; zero if its maker had no /proc.
     pub(crate) boot_id: [Cell; 4],
     _reserved1: [Cell; 4],
@@ -131,6 +133,7 @@ const _: () = {
     assert!(offset_of!(Record, home_pid_ns) == 16);
     assert!(offset_of!(Record, home_time_ns) == 20);
     assert!(offset_of!(Record, origin) == 24);
+    assert!(offset_of!(Record, sum) == 28);
     assert!(offset_of!(Record, boot_id) == 32);
     assert!(offset_of!(Record, word) == 64);
     assert!(offset_of!(Record, published) == 68);
@@ -251,6 +254,7 @@ impl Record {
         }
         set(&self.published, origin);
         set(&self.magic, MAGIC);
+        set(&self.sum, self.header_sum());
         // Release: pairs with the Acquire in `protocol::acquire`, for those who had the record mapped while it was
         // retired and is brought back now.
         self.word.store(Word::free(origin).0, Ordering::Release);
@@ -265,6 +269,29 @@ impl Record {
             .for_each(set);
         self.amendments.iter().for_each(|amendment| set(&amendment.number));
         self.entries.iter().for_each(|entry| set(&entry.stamp));
+    }
+
+    /// FNV-1a of the header, word by word.
+    fn header_sum(&self) -> u32 {
+        let header = [
+            &self.magic,
+            &self.version,
+            &self.size,
+            &self.flags,
+            &self.home_pid_ns,
+            &self.home_time_ns,
+            &self.origin,
+            &self.boot_id[0],
+            &self.boot_id[1],
+            &self.boot_id[2],
+            &self.boot_id[3],
+        ];
+        header.into_iter().fold(0x811c_9dc5, |sum, cell| (sum ^ cell.load(Ordering::Relaxed)).wrapping_mul(0x0100_0193))
+    }
+
+    /// Whether the header is as its maker wrote it.
+    pub(crate) fn header_is_whole(&self) -> bool {
+        self.sum.load(Ordering::Relaxed) == self.header_sum()
     }
 
     fn entry(&self, number: u32) -> &Entry {
@@ -508,7 +535,7 @@ mod tests {
             home_pid_ns: cell(),
             home_time_ns: cell(),
             origin: cell(),
-            _reserved0: cell(),
+            sum: cell(),
             boot_id: cells(value),
             _reserved1: cells(value),
             word: cell(),

@@ -134,7 +134,8 @@ impl Region {
     /// Makes the record new, empty and free, if its header was overwritten: for a forced unget, which is a person's word
     /// that whatever it says does not count. `true` if that was needed and has been done.
     pub(crate) fn repair(&self, place: &Place, process: Process) -> bool {
-        if validate(self.record()).is_ok() {
+        let is_whole = || recognise(self.record()).is_ok() && self.record().header_is_whole();
+        if is_whole() {
             return false;
         }
         let id = {
@@ -146,7 +147,7 @@ impl Region {
             return false;
         }
         match RemovalRight::obtain(fd.as_fd(), id, place) {
-            Ok(Some(_right)) if validate(self.record()).is_err() => {
+            Ok(Some(_right)) if !is_whole() => {
                 renew(self.record(), process);
                 // Whoever slept on what the word said before.
                 futex::wake(&self.record().word, u32::MAX >> 1);
@@ -205,7 +206,7 @@ fn attach(place: &Place, making: Option<Making>, process: Process) -> Result<(Ow
         };
         let mapping = Mapping::new(fd.as_fd(), None)?;
         let record = mapping.record();
-        validate(record)?;
+        recognise(record)?;
         let retired = || Word(record.word.load(Ordering::Acquire)).state() == State::Retired;
         if retired() || is_of_another_boot(record, fd.as_fd()) {
             let Some(_right) = RemovalRight::obtain(fd.as_fd(), id, place)? else { continue };
@@ -213,6 +214,10 @@ fn attach(place: &Place, making: Option<Making>, process: Process) -> Result<(Ow
             if retired() || is_of_another_boot(record, fd.as_fd()) {
                 renew(record, process);
             }
+        }
+        // Only now: whoever died while it made the record new has left it retired, and its header half written.
+        if !record.header_is_whole() {
+            return Err(Error::Corrupt);
         }
         return Ok((fd, id, mapping));
     }
@@ -254,7 +259,7 @@ fn initialise(record: &Record, process: Process) {
 }
 
 /// Checks that the file is a record that this build understands.
-fn validate(record: &Record) -> Result<(), Error> {
+fn recognise(record: &Record) -> Result<(), Error> {
     let load = |cell: &AtomicU32| cell.load(Ordering::Relaxed);
     let magic = load(&record.magic);
     if magic == MAGIC.swap_bytes() {

@@ -2,16 +2,23 @@
 //!
 //! A person's decision: the holder, if it lives, goes on believing that it is alone until it next asks.
 
-use resourcelock::Error;
+use resourcelock::{Error, ResourceLock};
 
 use crate::args::Args;
 use crate::exit::Exit;
 use crate::output::{self, Answer, Unwritten};
 
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
-    let (answer, exit) = match super::open_existing(args)? {
-        Some(lock) if lock.unget_lock(true, &args.message) => (Answer::ForceReleased(&args.message), Exit::Done),
-        _ => (Answer::Extraneous(&args.message), Exit::No),
+    let forced = (Answer::ForceReleased(&args.message), Exit::Done);
+    let (answer, exit) = match super::open_existing(args) {
+        Ok(Some(lock)) if lock.unget_lock(true, &args.message) => forced,
+        Ok(_) => (Answer::Extraneous(&args.message), Exit::No),
+        // Its header is damaged, so who holds cannot be told. Whoever has it open goes on with the next one.
+        Err(Error::Corrupt) => {
+            ResourceLock::options().dir(&args.dir).remove(&args.lock, true)?;
+            forced
+        }
+        Err(error) => return Err(error),
     };
     match output::answer(super::lockname(args), &answer) {
         Ok(()) | Err(Unwritten::Unread) => Ok(exit),

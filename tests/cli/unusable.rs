@@ -125,8 +125,15 @@ fn a_damaged_lock_is_mended_by_unget() {
     let place = scribbled(64, |word| word & 0x3f << 22 | 1);
     place
         .run(["x", "get"])
-        .expect_error(65, "resourcelock: <x>: the lock word is corrupt; unget it by force or remove the lock");
+        .expect_error(65, "resourcelock: <x>: the lock's record is corrupt; unget it by force or remove the lock");
     place.run(["x", "state"]).expect(0, "<x> is currently locked? <True> Prior info <<TIME> - before>");
+    place.run(["x", "unget"]).expect(0, "<x> lock force released <cli>");
+    place.run(["x", "get"]).expect(0, "<x> lock request successful - Granted <<TIME> - cli>");
+    // The header: in which PID namespace the holder's pid means something.
+    let place = scribbled(16, |word| !word);
+    place
+        .run(["x", "state"])
+        .expect_error(65, "resourcelock: <x>: the lock's record is corrupt; unget it by force or remove the lock");
     place.run(["x", "unget"]).expect(0, "<x> lock force released <cli>");
     place.run(["x", "get"]).expect(0, "<x> lock request successful - Granted <<TIME> - cli>");
 }

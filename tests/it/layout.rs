@@ -35,6 +35,9 @@ fn the_record_lies_as_it_was_published() {
     assert_eq!(free.word(0), u32::from_le_bytes(*b"RLK1"));
     assert_eq!((free.word(4), free.word(8), free.word(12)), (1, 4096, 0));
     let origin = free.word(24);
+    let header = (0..28).step_by(4).chain((32..48).step_by(4)).map(|offset| free.word(offset));
+    let sum = header.fold(0x811c_9dc5_u32, |sum, word| (sum ^ word).wrapping_mul(0x0100_0193));
+    assert_eq!(free.word(28), sum);
     assert_eq!(free.word(64), (origin & 63) << 22, "free, with a generation");
     assert_eq!(free.word(68), origin);
 

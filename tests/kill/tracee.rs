@@ -18,7 +18,7 @@ const BEGIN: i32 = libc::SIGUSR1;
 const END: i32 = libc::SIGUSR2;
 
 /// In a debug build, how many positions are tried of each operation.
-const POSITIONS_IN_DEBUG: usize = 60;
+const POSITIONS_IN_DEBUG: usize = 30;
 
 /// Has a child make ready by `body`, steps it through what that returns, kills it after each number of steps in turn, and
 /// has `check` see to what it left. Each time in a fresh directory that `prepare` has made ready.
