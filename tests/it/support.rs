@@ -281,6 +281,12 @@ impl Child {
         info
     }
 
+    /// Whether it has ended; it stays to be reaped.
+    pub(crate) fn has_died(&self) -> bool {
+        // SAFETY: filled in by the kernel for a child that has ended, and left zero for one that has not.
+        unsafe { self.wait_for(libc::WEXITED | libc::WNOWAIT | libc::WNOHANG).si_pid() != 0 }
+    }
+
     /// Waits for its end, and reaps it.
     pub(crate) fn end(&mut self) -> End {
         let info = self.wait_for(libc::WEXITED);
