@@ -1,7 +1,7 @@
 //! The storm itself: a conductor, and workers that it kills, stops and replaces.
 //!
-//! Seen to fail: with a grant by load and store, with a release that frees whatever is there, with a successor of a
-//! removed file that does not wait for the holder, with a removal that unlinks first, without recovery.
+//! Seen to fail: with a grant by load and store, with holders that count as dead when a slice has ended, without recovery,
+//! without the look at the file's name, with a removal that unlinks before it retires.
 
 use std::sync::atomic::Ordering;
 use std::thread;
