@@ -115,8 +115,10 @@ pub(crate) enum Parsed {
 }
 
 impl Args {
-    pub(crate) fn from_command_line() -> Parsed {
-        let matches = Words::command().after_help(format!("{COMMANDS}\n{}", Exit::table())).try_get_matches();
+    /// Of a command line: the program's name comes first.
+    pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
+        let command = Words::command().after_help(format!("{COMMANDS}\n{}", Exit::table()));
+        let matches = command.try_get_matches_from(words);
         match matches.and_then(|mut matches| Words::from_arg_matches_mut(&mut matches)) {
             Ok(words) => words.check(),
             Err(error) => Parsed::Done(answer(error)),

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use args::{Args, Parsed};
 
 fn main() -> ExitCode {
-    let exit = match Args::from_command_line() {
+    let exit = match Args::parse(std::env::args_os()) {
         Parsed::Run(args) => {
             logger::install(args.verbose);
             commands::run(args)
