@@ -140,7 +140,12 @@ impl Tracee {
         let calls = way.calls.partition_point(|&call| call < steps);
         for stop in 0..2 * calls {
             // In, and out again.
-            assert_eq!(self.resume(libc::PTRACE_SYSCALL), libc::SIGTRAP | 0x80, "at stop {stop}");
+            match self.resume(libc::PTRACE_SYSCALL) {
+                signal if signal == libc::SIGTRAP | 0x80 => {}
+                // The survey was so slow that it had to look at the file's name; this time it is not due.
+                END => return,
+                signal => panic!("stopped by signal {signal} at stop {stop}"),
+            }
         }
         let done = calls.checked_sub(1).map_or(0, |last| way.calls[last] + 1);
         for _ in done..steps {
