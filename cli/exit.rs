@@ -81,7 +81,7 @@ impl From<Exit> for ExitCode {
 impl From<Error> for Exit {
     fn from(error: Error) -> Self {
         match error {
-            Error::NameInvalid(_) | Error::DirectoryInvalid => Self::Usage,
+            Error::NameInvalid(_) | Error::DeviceInvalid(_) | Error::DirectoryInvalid => Self::Usage,
             Error::NotALock(_) | Error::VersionMismatch { .. } | Error::Corrupt => Self::NotALock,
             Error::DirectoryMissing | Error::NoSpace => Self::CannotCreate,
             Error::PermissionDenied => Self::NoPermission,

@@ -4,6 +4,7 @@ use core::fmt;
 
 use rustix::io::Errno;
 
+use crate::device::DEVICE_PATH_CAPACITY;
 use crate::info::Grant;
 use crate::name::{DIR_CAPACITY, NameError};
 use crate::record::{RECORD_SIZE, VERSION};
@@ -22,6 +23,8 @@ use crate::record::{RECORD_SIZE, VERSION};
 pub enum Error {
     /// The name cannot be a lock's.
     NameInvalid(NameError),
+    /// The device has no name that a lock could take.
+    DeviceInvalid(DeviceError),
     /// The directory's path is empty, has a NUL, or is longer than [`DIR_CAPACITY`] bytes.
     DirectoryInvalid,
     /// The directory of the locks does not exist.
@@ -56,6 +59,38 @@ pub enum Error {
     },
 }
 
+/// Why a lock cannot be named after a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The path is empty, has a NUL, or is longer than [`DEVICE_PATH_CAPACITY`] bytes.
+    PathInvalid,
+    /// There is no such file.
+    NotFound,
+    /// A directory on the way there does not let us pass. The device itself need not let us in.
+    PermissionDenied,
+    /// It is a file, a directory, a block device or something else, and no character device.
+    NotACharacterDevice,
+    /// Neither /sys, nor the device's number, nor (by way of /proc) its path tells a name.
+    Nameless,
+}
+
+impl fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PathInvalid => {
+                write!(f, "the device's path is empty, has a NUL or more than {DEVICE_PATH_CAPACITY} bytes")
+            }
+            Self::NotFound => write!(f, "there is no such device; is its driver loaded, and is it plugged in?"),
+            Self::PermissionDenied => write!(f, "a directory on the way to the device does not let us pass"),
+            Self::NotACharacterDevice => write!(f, "it is no character device; give the lock a name of your own"),
+            Self::Nameless => write!(f, "nothing tells the device's name; mount /sys or give the lock a name yourself"),
+        }
+    }
+}
+
+impl core::error::Error for DeviceError {}
+
 /// Why a file is no lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -86,6 +121,8 @@ pub enum Operation {
     Map,
     /// Removing the lock's file.
     Remove,
+    /// Looking up a device.
+    FindDevice,
 }
 
 impl Error {
@@ -109,6 +146,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NameInvalid(error) => error.fmt(f),
+            Self::DeviceInvalid(error) => error.fmt(f),
             Self::DirectoryInvalid => {
                 write!(f, "the directory's path is empty, has a NUL or more than {DIR_CAPACITY} bytes; give another")
             }
@@ -141,6 +179,7 @@ impl fmt::Display for Error {
                     Operation::SetMode => "setting the mode or group of the lock's file",
                     Operation::Map => "mapping memory",
                     Operation::Remove => "removing the lock's file",
+                    Operation::FindDevice => "looking up the device",
                 };
                 write!(f, "{doing} failed: os error {errno}")
             }
@@ -152,6 +191,7 @@ impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::NameInvalid(error) => Some(error),
+            Self::DeviceInvalid(error) => Some(error),
             _ => None,
         }
     }
@@ -226,7 +266,9 @@ mod io {
         fn from(error: Error) -> Self {
             let kind = match error {
                 Error::Os { errno, .. } => return Self::from_raw_os_error(errno),
-                Error::NameInvalid(_) | Error::DirectoryInvalid => io::ErrorKind::InvalidInput,
+                Error::NameInvalid(_) | Error::DeviceInvalid(_) | Error::DirectoryInvalid => {
+                    io::ErrorKind::InvalidInput
+                }
                 Error::DirectoryMissing | Error::NotFound | Error::Vanished => io::ErrorKind::NotFound,
                 Error::PermissionDenied => io::ErrorKind::PermissionDenied,
                 Error::NoSpace => io::ErrorKind::StorageFull,

@@ -4,6 +4,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod device;
 mod error;
 mod guard;
 mod info;
@@ -21,7 +22,8 @@ mod sys;
 mod timeout;
 mod word;
 
-pub use error::{Error, LockError, NotALock, Operation};
+pub use device::{DEVICE_PATH_CAPACITY, LockName};
+pub use error::{DeviceError, Error, LockError, NotALock, Operation};
 pub use guard::Guard;
 pub use info::{Counters, Escaped, Grant, History, LockInfo, OffsetAt, Timestamp};
 pub use lock::{DEFAULT_DIR, DEFAULT_MODE, OpenOptions, ResourceLock};

@@ -15,6 +15,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
+use crate::device::{self, LockName};
 use crate::error::{Error, LockError};
 use crate::guard::Guard;
 use crate::info::{Counters, Escaped, Grant, History, LockInfo, OffsetAt};
@@ -146,6 +147,15 @@ impl<'a> OpenOptions<'a> {
         Ok(lock)
     }
 
+    /// Opens the lock of the device at `path`; see [`ResourceLock::open_for_device`].
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and [`Error::DeviceInvalid`].
+    pub fn open_for_device(self, path: &str) -> Result<ResourceLock, Error> {
+        self.open(&device::lock_name(path)?)
+    }
+
     /// Removes the lock `name`: open handles go on with a new one when they next get it.
     ///
     /// A file that is no lock any more (damaged, of another version or size) is removed only with `force`, and then
@@ -249,6 +259,46 @@ impl ResourceLock {
     /// [`Error::NotALock`], [`Error::VersionMismatch`], or [`Error::Os`] for what else the kernel may say.
     pub fn open(name: &str) -> Result<Self, Error> {
         Self::options().open(name)
+    }
+
+    /// Opens the lock of the device at `path`, as [`open`](Self::open) with [its name](Self::name_for_device).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), resourcelock::Error> {
+    /// use resourcelock::ResourceLock;
+    ///
+    /// let lock = ResourceLock::open_for_device("/dev/null")?; // or "/dev/i2c-1"
+    /// assert_eq!(lock.lockname(), "null");
+    /// # lock.remove(false)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and [`Error::DeviceInvalid`].
+    pub fn open_for_device(path: &str) -> Result<Self, Error> {
+        Self::options().open_for_device(path)
+    }
+
+    /// What the lock of the device at `path` is called: as the kernel calls the device, whatever the path.
+    ///
+    /// `/dev/i2c-1`, a link to it and a device file of the same number all give `i2c-1`; `/dev/spidev0.1` gives
+    /// `spidev0.1`, and `/dev/ttyS0` gives `ttyS0`. Links are followed, and the number of the character device that they
+    /// lead to is looked up in /sys. Where that is not mounted, the numbers of I2C buses and serial ports tell the name;
+    /// of other devices it is then the last component of the path with all links followed, which is not the same for a
+    /// hand-made device file. The device is not opened. A path has at most
+    /// [`DEVICE_PATH_CAPACITY`](crate::DEVICE_PATH_CAPACITY) bytes.
+    ///
+    /// A bus has one lock and an SPI device one of its own, because the lock is for what is exclusive: wires that carry
+    /// a mux select concern everybody on them, while the kernel keeps SPI chips apart by their select lines. Programs
+    /// that need it otherwise agree on another name and [`open`](Self::open) that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceInvalid`] if there is no such device or it is no character device; [`Error::Os`] for what else the
+    /// kernel may say.
+    pub fn name_for_device(path: &str) -> Result<LockName, Error> {
+        device::lock_name(path)
     }
 
     /// Options for opening: directory, mode, group, time zone.

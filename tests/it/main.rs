@@ -4,6 +4,7 @@
 mod api;
 mod counter;
 mod death;
+mod device;
 mod fairness;
 mod fast_path;
 mod force;
