@@ -3,8 +3,10 @@
 use core::fmt;
 use core::mem;
 
+use crate::error::Error;
 use crate::info::Grant;
 use crate::lock::{ResourceLock, Ticket};
+use crate::sys::clock;
 use crate::word::Word;
 
 /// The lock, held. Dropping it releases.
@@ -61,6 +63,22 @@ impl<'a> Guard<'a> {
     /// Whether the lock is still held by this guard: false once somebody has forced it.
     pub fn is_held(&self) -> bool {
         self.lock.holds_by(self.ticket).is_some()
+    }
+
+    /// Whether this guard can still keep others out, for a hold that lasts: `false` once somebody has forced it.
+    ///
+    /// As [`is_held`](Self::is_held), and looks whether the lock's file still has its name, if this handle has not for
+    /// 100 ms. A hold on a file that was removed keeps out only those who had it open by then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Vanished`] if the file has lost its name.
+    pub fn check(&self) -> Result<bool, Error> {
+        if !self.is_held() {
+            return Ok(false);
+        }
+        self.lock.check_name_if_due(clock::monotonic_coarse())?;
+        Ok(true)
     }
 
     /// The handle that this guard belongs to.

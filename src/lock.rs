@@ -837,7 +837,7 @@ impl ResourceLock {
     ///
     /// [`Error::Vanished`] if so, and this handle holds.
     #[inline]
-    fn check_name_if_due(&self, now: Moment) -> Result<bool, Error> {
+    pub(crate) fn check_name_if_due(&self, now: Moment) -> Result<bool, Error> {
         if !self.is_name_check_due(now) {
             return Ok(false);
         }

@@ -71,6 +71,23 @@ fn a_holder_is_told_and_others_wait_for_it() {
 }
 
 #[test]
+fn a_guard_that_lasts_can_ask_whether_it_still_keeps_others_out() {
+    let dir = Dir::new();
+    let (holder, other) = (dir.open(), dir.open());
+    let guard = holder.lock(LONG, "holds").unwrap();
+    let_the_check_come_due();
+    assert_eq!(guard.check(), Ok(true));
+    assert!(other.unget_lock(true, "by force"));
+    assert_eq!(guard.check(), Ok(false));
+    drop(guard);
+    let guard = holder.lock(LONG, "holds").unwrap();
+    fs::remove_file(dir.lock_file()).unwrap();
+    let_the_check_come_due();
+    assert_eq!(guard.check(), Err(Error::Vanished));
+    assert_eq!(guard.check(), Err(Error::Vanished), "each time");
+}
+
+#[test]
 fn a_detached_hold_of_a_lost_file_is_void() {
     let dir = Dir::new();
     let (getter, other) = (dir.open(), dir.open());
