@@ -6,7 +6,6 @@ use core::mem;
 use crate::error::Error;
 use crate::info::Grant;
 use crate::lock::{ResourceLock, Ticket};
-use crate::sys::clock;
 use crate::word::Word;
 
 /// The lock, held. Dropping it releases.
@@ -74,16 +73,20 @@ impl<'a> Guard<'a> {
     ///
     /// [`Error::Vanished`] if the file has lost its name.
     pub fn check(&self) -> Result<bool, Error> {
-        if !self.is_held() {
-            return Ok(false);
-        }
-        self.lock.check_name_if_due(clock::monotonic_coarse())?;
-        Ok(true)
+        self.lock.check_hold(self.ticket)
     }
 
     /// The handle that this guard belongs to.
     pub fn lock(&self) -> &'a ResourceLock {
         self.lock
+    }
+
+    /// The hold without its guard, for who sees to the release itself.
+    #[cfg(feature = "embedded-hal")]
+    pub(crate) fn into_ticket(self) -> Ticket {
+        let ticket = self.ticket;
+        mem::forget(self);
+        ticket
     }
 
     /// Releases now, and tells whether there was still something to release.

@@ -7,6 +7,8 @@ extern crate std;
 mod device;
 mod error;
 mod guard;
+#[cfg(feature = "embedded-hal")]
+pub mod hal;
 mod info;
 mod lock;
 mod log;

@@ -831,13 +831,22 @@ impl ResourceLock {
         Some(detached)
     }
 
+    /// Whether the grant `ticket` still holds, and still keeps everybody out; see [`Guard::check`].
+    pub(crate) fn check_hold(&self, ticket: Ticket) -> Result<bool, Error> {
+        if self.holds_by(ticket).is_none() {
+            return Ok(false);
+        }
+        self.check_name_if_due(clock::monotonic_coarse())?;
+        Ok(true)
+    }
+
     /// Whether the file has lost its name, if it is time to look again.
     ///
     /// # Errors
     ///
     /// [`Error::Vanished`] if so, and this handle holds.
     #[inline]
-    pub(crate) fn check_name_if_due(&self, now: Moment) -> Result<bool, Error> {
+    fn check_name_if_due(&self, now: Moment) -> Result<bool, Error> {
         if !self.is_name_check_due(now) {
             return Ok(false);
         }
