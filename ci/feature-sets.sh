@@ -4,5 +4,6 @@
 FEATURE_SETS=(
   "" log defmt std
   "log,defmt" "log,std" "defmt,std" "log,defmt,std"
-  cli "cli,defmt"
+  embedded-hal "embedded-hal,log" "embedded-hal,defmt" "embedded-hal,std" "embedded-hal,log,defmt,std"
+  cli "cli,defmt" "cli,embedded-hal"
 )
