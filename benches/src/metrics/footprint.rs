@@ -1,0 +1,94 @@
+//! What a program that uses the lock weighs: resident memory, and sizes of stripped programs.
+//!
+//! Each peer is opened and held by a fresh process of this program, which then tells its own resident memory; "nothing"
+//! is that process with no lock at all. The smallest agent is looked at while it waits for a lock that is held: it has
+//! then opened it and looked for its holder.
+
+use std::fs;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use super::Effort;
+use crate::built;
+use crate::peers::reference::Reference;
+use crate::peers::{FLOCK, GUARD, Peer, REFERENCE, ROBUST, Site, TIMED_SEMAPHORE};
+use crate::process::nap;
+use crate::samples::Samples;
+use crate::table::{Table, number};
+
+/// The first word of a command line that asks for a process which holds one lock.
+const CHILD: &str = "--hold";
+
+const PEERS: [Peer; 4] = [GUARD, TIMED_SEMAPHORE, ROBUST, FLOCK];
+
+/// Resident memory of a process, in KiB.
+fn resident_kib(process: &str) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().split(' ').next()?.parse().ok()
+}
+
+/// If the command line asks for it: holds the lock that it names, and prints this process's resident memory.
+pub(crate) fn child(words: &[String]) -> Option<ExitCode> {
+    let [first, peer, name] = words else { return None };
+    if first != CHILD {
+        return None;
+    }
+    let mut tell = || println!("{}", resident_kib("self").unwrap_or(f64::NAN));
+    match PEERS.iter().find(|known| known.name == peer) {
+        Some(known) => {
+            known.open(&Site::of(name)).hold(Duration::from_secs(1), &mut tell);
+        }
+        None => tell(),
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+fn resident_with(peer: &str, site: &Site) -> f64 {
+    let me = std::env::current_exe().expect("this program has a path");
+    let output = Command::new(me).args([CHILD, peer, site.name()]).output().expect("it starts");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
+}
+
+/// Resident memory of the smallest agent, while it waits for a lock that is held.
+fn resident_agent(agent: &std::path::Path) -> f64 {
+    let site = GUARD.make();
+    let mut resident = f64::NAN;
+    GUARD.open(&site).hold(Duration::from_secs(1), &mut || {
+        let mut agent = Command::new(agent).arg(site.name()).stdout(Stdio::null()).spawn().expect("it starts");
+        // It waits for a second. After a third of it, it has long been asleep.
+        nap(300_000_000);
+        resident = resident_kib(&agent.id().to_string()).unwrap_or(f64::NAN);
+        agent.kill().expect("it is still there");
+        agent.wait().expect("a child of ours");
+    });
+    resident
+}
+
+pub(super) fn run(effort: Effort) -> String {
+    let count = effort.of(11, 1);
+    let median = |one: &dyn Fn() -> f64| std::iter::repeat_with(one).take(count).collect::<Samples>().median();
+
+    let nothing = median(&|| resident_with("nothing", &Site::new()));
+    let mut memory = Table::new(&["a process that holds", "resident, KiB", "more than nothing, KiB"]);
+    let mut row = |name: &str, resident: f64, more: Option<f64>| {
+        memory.row([name.to_owned(), number(resident)].into_iter().chain(more.map(number)));
+    };
+    row("nothing", nothing, None);
+    for peer in PEERS {
+        let site = peer.make();
+        let resident = median(&|| resident_with(peer.name, &site));
+        row(peer.name, resident, Some(resident - nothing));
+    }
+    match Reference::start() {
+        Some(mut reference) => row(REFERENCE, reference.tell("hold", Site::new().name(), 1), None),
+        None => row(&format!("{REFERENCE}: not installed"), f64::NAN, None),
+    }
+    let (agent, command) = (built::agent(), built::command());
+    row("the smallest agent, waiting", median(&|| resident_agent(&agent)), None);
+
+    let mut sizes = Table::new(&["stripped program", "size, KiB"]);
+    sizes.row(["the command `resourcelock`".to_owned(), number(built::size_kib(&command))]);
+    sizes.row(["the smallest agent (no libc, no heap)".to_owned(), number(built::size_kib(&agent))]);
+    format!("{memory}\n{sizes}")
+}

@@ -1,0 +1,82 @@
+//! From the moment before the unget to the moment when the one that slept for the lock has it.
+//!
+//! The holder sleeps while it holds, long enough for the waiter to be asleep too. Across two processors, a sleeping one
+//! has to be woken by the other; on one, the waiter runs as soon as the holder goes to sleep.
+
+use std::time::Duration;
+
+use super::Effort;
+use crate::peers::{FLOCK, FUTEX, GUARD, Peer, RAW_SYNC, ROBUST, TIMED_SEMAPHORE};
+use crate::process::{Child, nap, now, processors, stay_on};
+use crate::samples::{Samples, interleave};
+use crate::shared::Shared;
+use crate::table::{Table, number, ratio};
+
+const PEERS: [Peer; 6] = [GUARD, TIMED_SEMAPHORE, ROBUST, RAW_SYNC, FLOCK, FUTEX];
+
+const ROUND: usize = 0;
+const ASKED: usize = 1;
+const RELEASED: usize = 2;
+const DONE: usize = 3;
+const SAMPLES: usize = 4;
+
+/// Hand-overs of one pair of processes, in microseconds.
+fn hand_overs(peer: Peer, on: [usize; 2], count: usize) -> Samples {
+    let site = peer.make();
+    let shared = Shared::new(SAMPLES + count);
+    let patience = Duration::from_secs(10);
+    let holder = Child::fork(|| {
+        stay_on(on[0]);
+        let mut lock = peer.open(&site);
+        for round in 1..=count as u64 {
+            lock.hold(patience, &mut || {
+                shared.set(ROUND, round);
+                shared.wait_for(ASKED, round);
+                nap(300_000);
+                shared.set(RELEASED, now());
+            });
+            shared.wait_for(DONE, round);
+        }
+    });
+    let waiter = Child::fork(|| {
+        stay_on(on[1]);
+        let mut lock = peer.open(&site);
+        for round in 1..=count as u64 {
+            shared.wait_for(ROUND, round);
+            shared.set(ASKED, round);
+            lock.hold(patience, &mut || shared.set(SAMPLES + round as usize - 1, now() - shared.get(RELEASED)));
+            shared.set(DONE, round);
+        }
+    });
+    waiter.succeeds();
+    holder.succeeds();
+    (0..count).map(|index| shared.get(SAMPLES + index) as f64 / 1000.0).collect()
+}
+
+pub(super) fn run(effort: Effort) -> String {
+    let processors = processors();
+    let mut text = String::new();
+    for (title, on) in [
+        ("two processors", processors.get(..2).map(|two| [two[0], two[1]])),
+        ("one processor", Some([processors[0], processors[0]])),
+    ] {
+        let Some(on) = on else {
+            text += "There is only one processor here, so nothing is handed over between two.\n\n";
+            continue;
+        };
+        let mut peers = PEERS;
+        let results = interleave(&mut peers, effort.of(20, 1), |&mut peer| hand_overs(peer, on, effort.of(100, 10)));
+        let mut table = Table::new(&[title, "median, µs", "p99, µs", "guard ÷ this"]);
+        for (peer, rounds) in PEERS.iter().zip(&results) {
+            let all = rounds.all();
+            table.row([
+                peer.name.to_owned(),
+                number(all.median()),
+                number(all.p99()),
+                ratio(results[0].ratio_to(rounds)),
+            ]);
+        }
+        text += &format!("{table}\n");
+    }
+    text.trim_end().to_owned() + "\n"
+}
