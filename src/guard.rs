@@ -37,6 +37,7 @@ pub struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
+    #[inline]
     pub(crate) fn new(lock: &'a ResourceLock, ticket: Ticket, died: Word) -> Self {
         Self { lock, ticket, died }
     }
@@ -90,6 +91,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Releases now, and tells whether there was still something to release.
+    #[inline]
     pub fn release(self) -> bool {
         let released = self.lock.release_guard(self.ticket);
         mem::forget(self);
@@ -120,6 +122,7 @@ impl<'a> Guard<'a> {
 }
 
 impl Drop for Guard<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.lock.release_guard(self.ticket);
     }

@@ -28,7 +28,8 @@ use crate::record::{Ending, HISTORY_CAPACITY, Record};
 use crate::region::{self, Region};
 use crate::sys::file::{Making, Place};
 use crate::sys::process::Process;
-use crate::sys::{clock, futex, liveness};
+use crate::sys::clock::{self, WallClock};
+use crate::sys::{futex, liveness};
 use crate::timeout::Timeout;
 use crate::word::{Kind, State, Word};
 
@@ -137,7 +138,8 @@ impl<'a> OpenOptions<'a> {
             token: AtomicU32::new(process.token()),
             ticket: AtomicU32::new(0),
             died: AtomicU32::new(0),
-            name_checked_ms: AtomicU32::new(clock::monotonic_coarse().millis()),
+            name_checked_ms: AtomicU32::new(clock::monotonic().millis()),
+            wall_clock: WallClock::new(),
             recover: self.recover,
             making,
             offset_at: self.offset_at,
@@ -196,6 +198,7 @@ pub struct ResourceLock {
     died: AtomicU32,
     /// CLOCK_MONOTONIC in milliseconds, modulo 2^32.
     name_checked_ms: AtomicU32,
+    wall_clock: WallClock,
     recover: bool,
     making: Option<Making>,
     offset_at: Option<OffsetAt>,
@@ -337,8 +340,19 @@ impl ResourceLock {
     ///
     /// [`LockError::TimedOut`] with the present holder; [`LockError::Failed`] with [`Error::Vanished`] if this handle
     /// holds a lock whose file was removed, [`Error::Corrupt`], or what opening a successor of a removed file may say.
+    // Inlined, so that the guard is made where the caller wants it: to copy it there costs a fifth of a get.
+    #[inline]
     pub fn lock(&self, timeout: Timeout, info: &str) -> Result<Guard<'_>, LockError> {
-        match self.get(timeout, info) {
+        if let Some(ticket) = self.get_at_once(info) {
+            return Ok(Guard::new(self, ticket, Word(0)));
+        }
+        self.lock_slowly(timeout, info)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_slowly(&self, timeout: Timeout, info: &str) -> Result<Guard<'_>, LockError> {
+        match self.get_slowly(timeout, info) {
             Ok((ticket, died)) => Ok(Guard::new(self, ticket, died)),
             Err(Denied::TimedOut(word)) => Err(LockError::TimedOut(self.grant_of(word))),
             Err(Denied::Failed(error)) => Err(LockError::Failed(error)),
@@ -394,13 +408,15 @@ impl ResourceLock {
     /// [`Error::Vanished`] if this handle holds a lock whose file was removed, [`Error::Corrupt`], or what opening a
     /// successor of a removed file may say.
     pub fn get_lock(&self, timeout: Timeout, same_process_ok: bool, lock_info: &str) -> Result<bool, Error> {
-        self.adopt();
-        if same_process_ok && self.holds().is_some() {
-            self.check_name_if_due(clock::monotonic_coarse())?;
+        if same_process_ok && self.i_have_the_lock() {
+            self.check_name_if_due(clock::monotonic())?;
             debug!("<{}> lock already acquired - Prior grant <{}>", self.shown_name(), Shown(Latest(self)));
             return Ok(true);
         }
-        match self.get(timeout, lock_info) {
+        if self.get_at_once(lock_info).is_some() {
+            return Ok(true);
+        }
+        match self.get_slowly(timeout, lock_info) {
             Ok(_) => Ok(true),
             Err(Denied::TimedOut(_)) => Ok(false),
             Err(Denied::Failed(error)) => Err(error),
@@ -710,24 +726,45 @@ impl ResourceLock {
         Request { kind: self.kind(), pid: self.process.pid(), patience: timeout.patience(), deadline: None }
     }
 
-    /// Gets the lock; the one place that both faces stand on.
-    #[inline]
-    fn get(&self, timeout: Timeout, info: &str) -> Result<(Ticket, Word), Denied> {
+    /// Gets a lock that is free, if it is not time to look at the file's name: the way of almost all gets, short and
+    /// with everything in registers. Both faces try it first.
+    #[inline(never)]
+    fn get_at_once(&self, info: &str) -> Option<Ticket> {
         self.adopt();
-        let now = clock::monotonic_coarse();
+        // The one reading of a clock: it serves the look at the name, the grant's moment and its wall-clock time.
+        let now = clock::monotonic();
+        if self.is_name_check_due(now) {
+            return None;
+        }
+        let kind = self.kind();
+        let number = protocol::acquire_free(&Linux::new(self, false), kind, self.process.pid())?;
+        let ticket = self.publish(kind, number, Word(0), now, info);
+        self.log_grant();
+        Some(ticket)
+    }
+
+    /// Gets the lock in every other case, for both faces.
+    #[cold]
+    #[inline(never)]
+    fn get_slowly(&self, timeout: Timeout, info: &str) -> Result<(Ticket, Word), Denied> {
+        let now = clock::monotonic();
         let mut has_lost_name = self.check_name_if_due(now).map_err(Denied::Failed)?;
         let mut request = self.request(timeout);
         loop {
             let mut host = Linux::new(self, has_lost_name);
             match protocol::acquire(&mut host, &mut request) {
-                Ok(granted) if !granted.contended && !has_lost_name => {
-                    return Ok(self.publish(request.kind, granted, now, info));
-                }
                 Ok(granted) => {
-                    let now = clock::monotonic_coarse();
-                    has_lost_name = host.has_lost_name.get() || self.has_lost_name_if_due(now);
+                    let now = clock::monotonic();
+                    // Who has waited looks again: the name may have gone meanwhile.
+                    has_lost_name |= granted.contended && (host.has_lost_name.get() || self.has_lost_name_if_due(now));
                     if !has_lost_name {
-                        return Ok(self.publish(request.kind, granted, now, info));
+                        let died = granted.died.unwrap_or(Word(0));
+                        let ticket = self.publish(request.kind, granted.number, died, now, info);
+                        if granted.contended {
+                            self.count_contended(granted, now);
+                        }
+                        self.log_grant();
+                        return Ok((ticket, died));
                     }
                     // The last hold of this record: it ends as retired, and everybody else on it follows us.
                     let word = Word::held(request.kind, request.pid, granted.number);
@@ -749,30 +786,25 @@ impl ResourceLock {
         }
     }
 
-    /// Writes down a grant that was just made.
+    /// Writes down grant `number`, which was just made at `now` and took over from the holder `died`, or from nobody.
     #[inline]
-    fn publish(&self, kind: Kind, granted: Granted, since: Moment, info: &str) -> (Ticket, Word) {
+    fn publish(&self, kind: Kind, number: u32, died: Word, now: Moment, info: &str) -> Ticket {
         let record = self.region.record();
         let mut holder = self.process.as_holder();
         if record.home_time_ns.load(Ordering::Relaxed) != self.process.time_ns() {
             // Start times count from another zero there.
             holder.start_time = 0;
         }
-        let ticket = Ticket::new(granted.number, kind);
-        let died = granted.died.unwrap_or(Word(0));
+        let ticket = Ticket::new(number, kind);
         // Relaxed: other threads of this handle learn of the grant by the word.
         self.died.store(died.0, Ordering::Relaxed);
         self.ticket.store(ticket.0, Ordering::Relaxed);
-        record.publish(granted.number, kind, &holder, clock::realtime(), since, info);
-        if granted.contended {
-            self.publish_contended(granted, since);
-        }
-        debug!("<{}> lock request successful - Granted <{}>", self.shown_name(), Shown(Latest(self)));
-        (ticket, died)
+        record.publish(number, kind, &holder, self.wall_clock.at(now), now, info);
+        ticket
     }
 
     #[cold]
-    fn publish_contended(&self, granted: Granted, now: Moment) {
+    fn count_contended(&self, granted: Granted, now: Moment) {
         let record = self.region.record();
         // Relaxed: statistics.
         record.contended.fetch_add(1, Ordering::Relaxed);
@@ -782,6 +814,11 @@ impl ResourceLock {
             let dead = Shown(Dead(self.dead_holder(granted.number, word)));
             warn!("<{}> lock recovered - holder with pid {} died <{}>", self.shown_name(), word.pid(), dead);
         }
+    }
+
+    #[inline]
+    fn log_grant(&self) {
+        debug!("<{}> lock request successful - Granted <{}>", self.shown_name(), Shown(Latest(self)));
     }
 
     /// The grant before `number`, if it was that of the dead holder that `word` names.

@@ -124,23 +124,26 @@ pub(crate) enum Refused {
     Malformed,
 }
 
-/// Takes the lock, waiting as long as the request says.
+/// Takes the lock if it is free, and tells the number of the grant.
 #[inline]
-pub(crate) fn acquire<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted, Refused> {
-    // Acquire: pairs with the Release of the compare-and-swap in `release`, so that `published` below is at least what
-    // the last holder published before it let go.
+pub(crate) fn acquire_free<H: Host>(host: &H, kind: Kind, pid: u32) -> Option<u32> {
+    // Acquire: pairs with the Release of the compare-and-swap in `release`, so that `published` in `claim` is at least
+    // what the last holder published before it let go.
     let word = host.load(Ordering::Acquire);
-    if word.state() == State::Free {
-        if let Some(granted) = claim(host, word, word.granted_to(request.kind, request.pid), None, false) {
-            return Ok(granted);
-        }
-    }
-    acquire_slow(host, request)
+    if word.state() == State::Free { claim(host, word, word.granted_to(kind, pid)) } else { None }
 }
 
-/// The one compare-and-swap that grants.
+/// Takes the lock, waiting as long as the request says.
+pub(crate) fn acquire<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted, Refused> {
+    match acquire_free(host, request.kind, request.pid) {
+        Some(number) => Ok(Granted { number, died: None, contended: false }),
+        None => acquire_slow(host, request),
+    }
+}
+
+/// The one compare-and-swap that grants. Tells the number of the grant.
 #[inline]
-fn claim<H: Host>(host: &H, word: Word, next: Word, died: Option<Word>, contended: bool) -> Option<Granted> {
+fn claim<H: Host>(host: &H, word: Word, next: Word) -> Option<u32> {
     // Read before the compare-and-swap: if that succeeds, nobody was granted in between, so the number is exact even
     // if this process is stopped right here for a year and forced off.
     let published = host.published();
@@ -148,7 +151,7 @@ fn claim<H: Host>(host: &H, word: Word, next: Word, died: Option<Word>, contende
     // recovery there was no release to pair with: the dead holder's writes are as complete as it left them, and the
     // caller is told. (The Acquire load of the same value before it would do, were it not for values that come back.)
     host.exchange(word, next, Ordering::Acquire).ok()?;
-    Some(Granted { number: next.number_after(published), died, contended })
+    Some(next.number_after(published))
 }
 
 #[cold]
@@ -192,8 +195,8 @@ fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted,
                 next = next.with_waiters();
             }
             let died = matches!(word.state(), State::Held(_)).then_some(word.identity());
-            match claim(host, word, next, died, true) {
-                Some(granted) => return Ok(granted),
+            match claim(host, word, next) {
+                Some(number) => return Ok(Granted { number, died, contended: true }),
                 None => continue,
             }
         }

@@ -1,12 +1,74 @@
 //! Clocks. All of them are answered by the vDSO where there is one, without entering the kernel.
 
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::moment::Moment;
 
-/// Wall-clock time, UTC. For people to read; never for measuring, because it jumps.
-#[inline]
-pub(crate) fn realtime() -> Moment {
+/// Wall-clock time, UTC, told from readings of [`monotonic`]. For people to read; never for measuring, because it jumps.
+///
+/// A grant needs both times, and a reading costs as much as all the rest of a grant. So this keeps how far one clock is
+/// ahead of the other, and looks anew when it has not for [`LOOK_EVERY_MS`]: a wall clock that is set is noticed that
+/// soon, and what slewing does in that time is less than the two readings are apart.
+#[derive(Debug)]
+pub(crate) struct WallClock {
+    /// Seconds, low word first, and nanoseconds. Relaxed: whoever asks holds the lock; one that was forced off may read
+    /// halves of two looks, and then a time that it writes down is wrong, which nothing depends on.
+    ahead_sec: [AtomicU32; 2],
+    ahead_nsec: AtomicU32,
+    /// CLOCK_MONOTONIC in milliseconds, modulo 2^32.
+    looked_ms: AtomicU32,
+}
+
+const LOOK_EVERY_MS: u32 = 100;
+
+impl WallClock {
+    pub(crate) fn new() -> Self {
+        let clock = Self {
+            ahead_sec: Default::default(),
+            ahead_nsec: AtomicU32::new(0),
+            looked_ms: AtomicU32::new(0),
+        };
+        clock.look();
+        clock
+    }
+
+    /// The wall-clock time at `now`, a reading of [`monotonic`] made just before.
+    #[inline]
+    pub(crate) fn at(&self, now: Moment) -> Moment {
+        if now.millis().wrapping_sub(self.looked_ms.load(Ordering::Relaxed)) >= LOOK_EVERY_MS {
+            self.look();
+        }
+        let [low, high] = self.ahead_sec.each_ref().map(|word| u64::from(word.load(Ordering::Relaxed)));
+        now.after(Duration::new(low | high << 32, self.ahead_nsec.load(Ordering::Relaxed)))
+    }
+
+    #[cold]
+    fn look(&self) {
+        // The two readings belong together only if nothing came between them: a reading takes less than a microsecond
+        // (a few, where it is a system call), and whoever was interrupted twice may be off by as much.
+        let mut before = monotonic();
+        let mut wall = realtime();
+        for _ in 0..2 {
+            let after = monotonic();
+            if after.since(before) < Duration::from_micros(20) {
+                break;
+            }
+            before = after;
+            wall = realtime();
+        }
+        // A board without a battery may be so early that its uptime is more: then there is no time to be told yet.
+        let ahead = wall.since(before);
+        self.ahead_sec[0].store(ahead.as_secs() as u32, Ordering::Relaxed);
+        self.ahead_sec[1].store((ahead.as_secs() >> 32) as u32, Ordering::Relaxed);
+        self.ahead_nsec.store(ahead.subsec_nanos(), Ordering::Relaxed);
+        self.looked_ms.store(before.millis(), Ordering::Relaxed);
+    }
+}
+
+fn realtime() -> Moment {
     read(ClockId::Realtime)
 }
 
