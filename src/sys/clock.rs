@@ -26,11 +26,7 @@ const LOOK_EVERY_MS: u32 = 100;
 
 impl WallClock {
     pub(crate) fn new() -> Self {
-        let clock = Self {
-            ahead_sec: Default::default(),
-            ahead_nsec: AtomicU32::new(0),
-            looked_ms: AtomicU32::new(0),
-        };
+        let clock = Self { ahead_sec: Default::default(), ahead_nsec: AtomicU32::new(0), looked_ms: AtomicU32::new(0) };
         clock.look();
         clock
     }
@@ -89,4 +85,27 @@ fn read(clock: ClockId) -> Moment {
     let time = clock_gettime(clock);
     // Before 1970 only while a board without a battery has no time yet and somebody set it so: shown as 1970.
     Moment { sec: time.tv_sec.max(0) as u64, nsec: time.tv_nsec as u32 }
+}
+
+// Not for Miri, which has no kernel to be asked for the time.
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with a difference that is never looked at anew, and with one that is the other way round.
+    #[test]
+    fn a_wall_clock_that_was_set_is_noticed_after_a_while() {
+        const HOUR: u32 = 3600;
+        let is_right = |shown: Moment, wall: Moment| shown.since(wall).max(wall.since(shown)) < Duration::from_secs(60);
+        let clock = WallClock::new();
+        let now = monotonic();
+        assert!(is_right(clock.at(now), realtime()));
+
+        // As if the wall clock had been an hour ahead when it was last looked at.
+        clock.ahead_sec[0].fetch_add(HOUR, Ordering::Relaxed);
+        clock.looked_ms.store(now.millis(), Ordering::Relaxed);
+        assert!(!is_right(clock.at(now), realtime()), "looked too soon");
+        let later = now.after(Duration::from_millis(u64::from(LOOK_EVERY_MS)));
+        assert!(is_right(clock.at(later), realtime()));
+    }
 }

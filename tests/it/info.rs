@@ -1,6 +1,8 @@
 //! The info of a grant: whole, whoever reads it and whenever.
 
 use std::sync::atomic::Ordering;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use resourcelock::{Ending, HISTORY_CAPACITY, Kind, Timestamp};
 
@@ -25,6 +27,25 @@ fn the_info_stays_after_the_release() {
     let (time, text) = info.split_once(" - ").unwrap();
     assert_eq!(text, "was here");
     assert_eq!((time.len(), &time[10..11], &time[19..20]), (26, " ", "."), "{time}");
+}
+
+/// Seen to fail with the time since boot in place of the wall clock's.
+#[test]
+fn a_grant_has_the_time_of_the_wall_clock() {
+    let dir = Dir::new();
+    let lock = dir.open();
+    for _ in 0..3 {
+        let before = SystemTime::now();
+        drop(lock.lock(AT_ONCE, "").unwrap());
+        let after = SystemTime::now();
+        let granted = lock.last_grant().unwrap().granted();
+        let granted = UNIX_EPOCH + Duration::new(granted.unix_seconds(), granted.subsec_nanos());
+        // The two clocks are read one after the other, and whoever reads them may be interrupted.
+        let slack = Duration::from_millis(50);
+        assert!((before - slack..after + slack).contains(&granted), "{granted:?}, not {before:?} to {after:?}");
+        // So that the clocks are compared anew.
+        sleep(Duration::from_millis(110));
+    }
 }
 
 /// Seen to fail with an entry whose stamp is published first, and with one amendment instead of two.
@@ -66,7 +87,7 @@ fn a_reader_sees_one_info_or_another_never_a_mix() {
 fn history_tells_who_when_and_how_it_ended() {
     let dir = Dir::new();
     let lock = dir.open();
-    let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     for round in 0..HISTORY_CAPACITY + 3 {
         drop(lock.lock(AT_ONCE, &format!("round {round}")).unwrap());
     }
