@@ -23,7 +23,7 @@ use crate::log::{Shown, debug, warn};
 use crate::moment::Moment;
 use crate::name;
 use crate::owner::Liveness;
-use crate::protocol::{self, Depth, Granted, Host, LONGEST_SLICE, Refused, Request, Slept};
+use crate::protocol::{self, Depth, Granted, Host, Refused, Request, SLICE, STARVES_AFTER, Slept};
 use crate::record::{Ending, HISTORY_CAPACITY, Record};
 use crate::region::{self, Region};
 use crate::sys::clock::{self, WallClock};
@@ -44,7 +44,11 @@ const CHECK_NAME_EVERY_MS: u32 = 100;
 
 /// A word reserved for waiters is anybody's after this long: they are woken at once and look around at least once a
 /// slice, so three slices (and the coarse clock's tick) later nobody can be left.
-const RESERVATION_LAPSES_AFTER_MS: u32 = 3 * LONGEST_SLICE.as_millis() as u32 + 10;
+const RESERVATION_LAPSES_AFTER_MS: u32 = 3 * SLICE.as_millis() as u32 + 10;
+
+/// A holder that has held for less is not looked at closely before the first slice has passed: locks that are held for a
+/// few microseconds at a time should not cost twice as much to look at.
+const HARDLY_DEAD_WITHIN: Duration = Duration::from_micros(100);
 
 /// How a lock is opened: [`ResourceLock::options`].
 ///
@@ -1025,6 +1029,12 @@ impl Host for Linux<'_> {
         }
     }
 
+    #[cold]
+    fn was_long(&self, word: Word) -> bool {
+        let record = self.record();
+        clock::monotonic().since(record.held_since(record.number_of(word))) >= STARVES_AFTER
+    }
+
     fn lapsed(&self, word: Word) -> bool {
         let record = self.record();
         let now = clock::monotonic_coarse();
@@ -1044,18 +1054,18 @@ impl Linux<'_> {
             return false;
         }
         let comparable = record.home_time_ns.load(Ordering::Relaxed) == process.time_ns();
-        let start_time = record
-            .report(record.number_of(word))
-            .map(|report| report.holder)
-            .filter(|holder| comparable && holder.pid == word.pid() && holder.start_time != 0)
-            .map(|holder| holder.start_time);
+        let report = record.report(record.number_of(word)).filter(|report| report.holder.pid == word.pid());
+        let start_time = report.as_ref().map(|report| report.holder.start_time);
+        let start_time = start_time.filter(|&start_time| comparable && start_time != 0);
         if word.pid() == process.pid() {
             // Another handle of ours, or a process that had our pid before us.
             return process.start_time() != 0
                 && start_time.is_some_and(|start_time| start_time != process.start_time());
         }
+        let is_young = || report.is_some_and(|report| clock::monotonic().since(report.since) < HARDLY_DEAD_WITHIN);
         let liveness = match depth {
-            Depth::Quick => liveness::glance(word.pid()),
+            Depth::Quick if is_young() => liveness::glance(word.pid()),
+            Depth::Quick => liveness::look(word.pid()),
             Depth::Thorough => liveness::examine(word.pid(), start_time),
         };
         liveness == Liveness::Dead

@@ -95,13 +95,16 @@ struct Actor {
     now: Cell<u64>,
     /// How many microseconds pass from one look at the clock to the next.
     tick: u64,
+    /// Whether its holds are long ones.
+    is_slow: bool,
     /// How many steps it has to live.
     life: Cell<usize>,
 }
 
 impl Actor {
     fn new(world: &Arc<World>, pid: u32) -> Self {
-        Self { world: Arc::clone(world), pid, timed: false, now: Cell::new(0), tick: 0, life: Cell::new(usize::MAX) }
+        let (now, life) = (Cell::new(0), Cell::new(usize::MAX));
+        Self { world: Arc::clone(world), pid, timed: false, now, tick: 0, is_slow: false, life }
     }
 
     /// Its sleeps may end by themselves.
@@ -112,6 +115,11 @@ impl Actor {
     /// It has waited for long when it looks at the clock for the second time, and so asks for handoff.
     fn starving(self) -> Self {
         Self { tick: 1000, ..self }
+    }
+
+    /// It holds for so long that it hands over.
+    fn slow(self) -> Self {
+        Self { is_slow: true, ..self }
     }
 
     /// Time passes, but not enough of it to ask for handoff before it gives up after three looks.
@@ -245,6 +253,10 @@ impl Host for Actor {
         depth == Depth::Thorough && self.world.is_dead(word.pid())
     }
 
+    fn was_long(&self, _word: Word) -> bool {
+        self.is_slow
+    }
+
     fn lapsed(&self, _word: Word) -> bool {
         !self.world.kernel().dead.is_empty()
     }
@@ -273,11 +285,10 @@ fn explore(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Syn
 const FREE: Word = Word::free(0);
 
 /// Two or three that get, work and release.
-fn turns(actors: u32, rounds: usize, starving: bool) {
+fn turns(actors: u32, rounds: usize, as_they_are: fn(Actor) -> Actor) {
     let world = World::new(FREE);
     let take_turns = move |world: Arc<World>, pid| {
-        let actor = Actor::new(&world, pid);
-        let mut actor = if starving { actor.starving() } else { actor };
+        let mut actor = as_they_are(Actor::new(&world, pid));
         for _ in 0..rounds {
             let granted = actor.turn(Patience::Forever).expect("waits for ever");
             assert_eq!(granted.died, None);
@@ -302,22 +313,29 @@ fn turns(actors: u32, rounds: usize, starving: bool) {
 /// (deadlocks).
 #[test]
 fn two_take_turns() {
-    explore("two take turns", None, || turns(2, 1, false));
-    explore("two take two turns each", Some(3), || turns(2, 2, false));
+    explore("two take turns", None, || turns(2, 1, |actor| actor));
+    explore("two take two turns each", Some(3), || turns(2, 2, |actor| actor));
 }
 
 /// Caught: a sleeper that takes the word without keeping the waiters bit (deadlock of the third).
 #[test]
 fn three_take_turns() {
-    explore("three take turns", Some(2), || turns(3, 1, false));
+    explore("three take turns", Some(2), || turns(3, 1, |actor| actor));
 }
 
 /// Caught: a reservation that is not taken back where nobody sleeps, and one whose taking back wakes nobody (deadlocks);
 /// one that is left when all are served (the word at the end).
 #[test]
 fn starving_ones_take_turns() {
-    explore("two starving take turns", Some(4), || turns(2, 2, true));
-    explore("three starving take turns", Some(2), || turns(3, 1, true));
+    explore("two starving take turns", Some(4), || turns(2, 2, Actor::starving));
+    explore("three starving take turns", Some(2), || turns(3, 1, Actor::starving));
+}
+
+/// Caught: the same as with starving ones.
+#[test]
+fn slow_ones_hand_over() {
+    explore("two slow take turns", Some(4), || turns(2, 2, Actor::slow));
+    explore("three slow take turns", Some(2), || turns(3, 1, Actor::slow));
 }
 
 /// Caught: a newcomer that takes a reserved word.
@@ -493,13 +511,11 @@ fn at_every_step(
 /// waiters bit while another sleeps.
 #[test]
 fn whoever_dies_the_others_go_on() {
-    let with_survivors = |survivors: u32, starving: bool| {
+    let with_survivors = |survivors: u32, as_they_are: fn(Actor) -> Actor| {
         move |life| {
             let world = World::new(FREE);
             let survive = move |world: Arc<World>, pid| {
-                let actor = Actor::new(&world, pid);
-                let mut actor = if starving { actor.starving() } else { actor };
-                let granted = actor.turn(Patience::Forever).expect("waits for ever");
+                let granted = as_they_are(Actor::new(&world, pid)).turn(Patience::Forever).expect("waits for ever");
                 granted.died.map(Word::pid)
             };
             let others: Vec<_> = (2..=1 + survivors)
@@ -508,8 +524,7 @@ fn whoever_dies_the_others_go_on() {
                     thread::spawn(move || survive(world, pid))
                 })
                 .collect();
-            let victim = Actor::new(&world, 1);
-            let victim = if starving { victim.starving() } else { victim };
+            let victim = as_they_are(Actor::new(&world, 1));
             let ended = victim.live(life, |victim| {
                 victim.turn(Patience::Forever).expect("waits for ever");
             });
@@ -524,10 +539,11 @@ fn whoever_dies_the_others_go_on() {
             ended
         }
     };
-    at_every_step("one of two dies", Some(3), with_survivors(1, false));
-    at_every_step("one of two starving dies", Some(3), with_survivors(1, true));
-    at_every_step("one of three dies", Some(1), with_survivors(2, false));
-    at_every_step("one of three starving dies", Some(1), with_survivors(2, true));
+    at_every_step("one of two dies", Some(3), with_survivors(1, |actor| actor));
+    at_every_step("one of two starving dies", Some(3), with_survivors(1, Actor::starving));
+    at_every_step("one of two slow dies", Some(3), with_survivors(1, Actor::slow));
+    at_every_step("one of three dies", Some(1), with_survivors(2, |actor| actor));
+    at_every_step("one of three starving dies", Some(1), with_survivors(2, Actor::starving));
 }
 
 /// Caught: a retirement that leaves a sleeper asleep; one that a release undoes.

@@ -9,7 +9,7 @@
 //!   free ───────────────▶ held ─────────────────────────────────▶ free
 //!     ▲                    │  ▲                                    (and wake one)
 //!     │ nobody was there   │  └────────────── acquire by one that has slept
-//!     └──── reserved ◀─────┘ release under handoff (and wake one)
+//!     └──── reserved ◀─────┘ release under handoff or, with waiters, after a long hold (and wake one)
 //!
 //!   any ── retire ──▶ retired      held ── acquire, holder proven dead ──▶ held by another
 //! ```
@@ -25,7 +25,7 @@
 //! - after reserving the word, before the wake-up, or as the waiter that was woken for it: any waiter claims the
 //!   reserved word when its slice ends, and [`Host::lapsed`] opens it to everybody a little later.
 //!
-//! So no crash costs a live waiter more than one slice ([`LONGEST_SLICE`]).
+//! So no crash costs a live waiter more than one slice ([`SLICE`]).
 
 use core::sync::atomic::Ordering;
 use core::time::Duration;
@@ -33,13 +33,16 @@ use core::time::Duration;
 use crate::moment::Moment;
 use crate::word::{Kind, State, Word};
 
-/// A waiter looks around (is the holder alive, was a wake-up lost?) after 1, 2, 4, 8, 10, 10, … ms.
-const FIRST_SLICE: Duration = Duration::from_millis(1);
-pub(crate) const LONGEST_SLICE: Duration = Duration::from_millis(10);
+/// A waiter looks around (is the holder alive, was a wake-up lost?) after each slice of its wait.
+///
+/// No shorter one in the beginning: a timer that is the next of all to ring has to be taken back from the hardware by
+/// whoever is woken before it rings, which on a virtual machine costs as much as the whole wake-up.
+pub(crate) const SLICE: Duration = Duration::from_millis(10);
 
-/// A waiter that has waited this long asks for the next release to be handed to those who wait. Shorter would cost
-/// throughput (a hand-over is a context switch), longer would let a greedy holder starve the others.
-const STARVES_AFTER: Duration = Duration::from_millis(1);
+/// A waiter that has waited this long asks for the next release to be handed to those who wait, and a hold that has
+/// lasted this long is handed to them unasked. Shorter would cost throughput (a hand-over is a context switch), longer
+/// would let a greedy holder starve the others.
+pub(crate) const STARVES_AFTER: Duration = Duration::from_millis(1);
 
 /// What the protocol needs of the world around the word.
 pub(crate) trait Host {
@@ -65,6 +68,9 @@ pub(crate) trait Host {
     /// Whether the holder that `word` names is proven dead. Doubt is "no".
     fn is_dead(&mut self, word: Word, depth: Depth) -> bool;
 
+    /// Whether the holder that `word` names, who is about to let go, has held for [`STARVES_AFTER`] or longer.
+    fn was_long(&self, word: Word) -> bool;
+
     /// Whether the reserved `word` has been so for so long that those it was reserved for must be gone.
     fn lapsed(&self, word: Word) -> bool;
 }
@@ -81,7 +87,7 @@ pub(crate) enum Slept {
 /// How much a look at the holder may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// One cheap system call: misses a zombie and a reused pid.
+    /// What is cheap beside going to sleep: misses a reused pid, and a zombie that has only just got the lock.
     Quick,
     /// All there is.
     Thorough,
@@ -162,7 +168,6 @@ fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted,
         Patience::For(duration) => Some(*request.deadline.get_or_insert_with(|| began.after(duration))),
         Patience::Try | Patience::Forever => None,
     };
-    let mut slice = FIRST_SLICE;
     // Whether this waiter has slept: it may claim a reserved word, and must assume that others sleep too.
     let mut slept = false;
     let mut asked_for_handoff = false;
@@ -218,7 +223,7 @@ fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted,
             }
             asked_for_handoff |= marked.wants_handoff() && !word.wants_handoff();
         }
-        let end_of_slice = now.after(slice);
+        let end_of_slice = now.after(SLICE);
         let until = match deadline {
             Some(deadline) if now >= deadline => return Err(give_up(host, marked, asked_for_handoff)),
             Some(deadline) => end_of_slice.min(deadline),
@@ -229,7 +234,6 @@ fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted,
             Slept::Woken => slept = true,
             Slept::UntilTheEnd => {
                 slept = true;
-                slice = (slice * 2).min(LONGEST_SLICE);
                 probe = Some(Depth::Thorough);
             }
         }
@@ -254,7 +258,9 @@ fn give_up<H: Host>(host: &H, word: Word, asked: bool) -> Refused {
 pub(crate) fn release<H: Host>(host: &H, identity: Word) -> Result<(), Word> {
     let mut word = identity;
     loop {
-        let next = if word.has_waiters() && word.wants_handoff() { word.reserved() } else { word.freed() };
+        // Next to a long hold a hand-over costs nothing, and whoever was woken for less would find the lock taken again.
+        let hands_over = word.has_waiters() && (word.wants_handoff() || host.was_long(word));
+        let next = if hands_over { word.reserved() } else { word.freed() };
         // Release: pairs with the Acquire of whoever takes the word next. Relaxed on failure: only the identity of the
         // value is looked at.
         match host.exchange(word, next, Ordering::Release) {

@@ -350,14 +350,17 @@ impl Record {
         entry.ending.store(ending.to_bits(), Ordering::Release);
     }
 
+    /// When grant `number` was made. Only its holder asks, who wrote it down.
+    #[inline]
+    pub(crate) fn held_since(&self, number: u32) -> Moment {
+        let entry = self.entry(number);
+        moment(u64::from(entry.since_sec.load(Ordering::Relaxed)), entry.since_nsec.load(Ordering::Relaxed))
+    }
+
     /// Counts the hold of grant `number`, which is about to end, as the longest if it is. Only its holder calls this.
     #[inline]
     pub(crate) fn count_hold(&self, number: u32, now: Moment) {
-        let entry = self.entry(number);
-        let since = Moment {
-            sec: u64::from(entry.since_sec.load(Ordering::Relaxed)),
-            nsec: entry.since_nsec.load(Ordering::Relaxed),
-        };
+        let since = self.held_since(number);
         let held = now.millis().wrapping_sub(since.millis());
         if held > self.longest_hold_ms.load(Ordering::Relaxed) && now >= since {
             self.longest_hold_ms.store(held, Ordering::Relaxed);

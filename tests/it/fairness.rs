@@ -1,6 +1,8 @@
-//! Nobody starves: who has waited for a millisecond has the next release reserved.
+//! Nobody starves: who has waited for a millisecond has the next release reserved, and a hold of a millisecond is handed
+//! over unasked.
 //!
-//! Seen to fail without the handoff bit.
+//! Seen to fail: the one about asking, without the handoff bit; the one about a long hold, with a release that hands over
+//! only when it is asked to. (What the others count depends on the scheduler too.)
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -14,7 +16,10 @@ use crate::support::{Child, Dir, LONG, Shared, wait_until};
 const END: usize = 0;
 const GRANTS: usize = 1;
 
-/// Holds the lock for a millisecond, lets go, and takes it back at once.
+const WAITERS: u32 = 1 << 31;
+const HANDOFF: u32 = 1 << 30;
+
+/// Holds the lock for less than what is handed over unasked, lets go, and takes it back at once.
 fn greedy<'a>(dir: &'a Dir, shared: &'a Shared) -> Child {
     let mut child = Child::fork(|line| {
         let lock = dir.open();
@@ -23,7 +28,7 @@ fn greedy<'a>(dir: &'a Dir, shared: &'a Shared) -> Child {
             let guard = lock.lock(LONG, "greedy").unwrap();
             shared.word(GRANTS).fetch_add(1, Ordering::Relaxed);
             let began = Instant::now();
-            while began.elapsed() < Duration::from_millis(1) {
+            while began.elapsed() < Duration::from_micros(200) {
                 std::hint::spin_loop();
             }
             drop(guard);
@@ -34,7 +39,7 @@ fn greedy<'a>(dir: &'a Dir, shared: &'a Shared) -> Child {
 }
 
 /// Not the time is counted but how often the greedy one is served while the other waits, which no slow machine changes:
-/// twice or thrice with handoff.
+/// seven times or so with handoff, which is asked for after a millisecond.
 #[test]
 fn a_greedy_process_does_not_starve_another() {
     const ROUNDS: u32 = 100;
@@ -55,7 +60,7 @@ fn a_greedy_process_does_not_starve_another() {
     barged.sort();
     let (median, most) = (barged[barged.len() / 2], barged[barged.len() - 1]);
     println!("grants to the greedy one during a wait: median {median}, most {most}");
-    assert!(median <= 5, "{barged:?}");
+    assert!(median <= 20, "{barged:?}");
 }
 
 #[test]
@@ -79,7 +84,7 @@ fn all_of_many_that_wait_are_served() {
 /// before it found out that nobody was there. The word is written here as they would leave it.
 #[test]
 fn a_reservation_for_the_dead_lapses() {
-    const RESERVED: u32 = 1 << 31 | 1 << 30;
+    const RESERVED: u32 = WAITERS | HANDOFF;
     const GENERATION: u32 = 63 << 22;
     let dir = Dir::new();
     let lock = dir.open();
@@ -104,4 +109,41 @@ fn a_reservation_for_the_dead_lapses() {
 
     leave_reserved();
     assert!(lock.lock(LONG, "waits").is_ok());
+}
+
+#[test]
+fn a_long_hold_is_handed_over_at_once() {
+    let dir = Dir::new();
+    let lock = dir.open();
+    let guard = lock.lock(LONG, "holds for long").unwrap();
+    let mut waiter = Child::fork(|line| {
+        let lock = dir.open();
+        line.say("asks");
+        let guard = lock.lock(LONG, "waits").unwrap();
+        line.next();
+        assert!(guard.release());
+    });
+    waiter.line.hear("asks");
+    waiter.waits();
+    std::thread::sleep(Duration::from_millis(1));
+    drop(guard);
+    // Long before the waiter has come to run; and should it be quick, it holds until it is told.
+    assert!(lock.try_lock("would like to go on at once").is_err());
+    waiter.lets_go();
+}
+
+#[test]
+fn who_has_waited_asks_for_the_next_release() {
+    let dir = Dir::new();
+    let lock = dir.open();
+    let guard = lock.lock(LONG, "holds").unwrap();
+    let waiter = Child::fork(|_| drop(dir.open().lock(LONG, "waits").unwrap()));
+    let file = fs::File::open(dir.lock_file()).unwrap();
+    wait_until("the word asks for handoff", || {
+        let mut word = [0; 4];
+        file.read_exact_at(&mut word, 64).unwrap();
+        u32::from_ne_bytes(word) & (WAITERS | HANDOFF) == WAITERS | HANDOFF
+    });
+    drop(guard);
+    waiter.succeeds();
 }

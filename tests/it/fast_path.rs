@@ -145,6 +145,25 @@ fn waits_are_absolute_and_on_the_monotonic_clock() {
     holder.lets_go();
 }
 
+/// Seen to fail with a first look at the holder by kill(2) alone, which takes a zombie for alive.
+#[test]
+fn a_zombie_is_found_before_any_sleep() {
+    let dir = Dir::new();
+    let zombie = Child::holder(&dir, "dies");
+    thread::sleep(Duration::from_millis(1));
+    zombie.kill();
+    let calls = calls_of(|| {
+        let lock = dir.open();
+        mark();
+        assert!(lock.lock(LONG, "").unwrap().recovered());
+        mark();
+    });
+    let Some(calls) = calls else {
+        return pass_over("a_zombie_is_found_before_any_sleep", "ptrace is not permitted");
+    };
+    assert!(!calls.iter().any(|call| call.number == libc::SYS_futex), "it slept");
+}
+
 /// The futex calls of `unget`, which is given the holder's handle and another one, while a process waits for the lock.
 fn wake_ups_by(unget: impl FnOnce(ResourceLock, ResourceLock)) -> Option<Vec<Call>> {
     let dir = Dir::new();

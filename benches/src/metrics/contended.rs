@@ -1,7 +1,7 @@
 //! Processes that want the lock all the time: each gets, works for about a microsecond, ungets, and starts again.
 //!
 //! The work is a loop of arithmetic, as many steps as took a microsecond when nothing else ran; a clock would cost more
-//! than some of the locks. Fairness is what the least served got of what the most served did, in a window of 0.3 s.
+//! than some of the locks. Fairness is what the least served got of what the most served did, in a window of a second.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -80,8 +80,8 @@ pub(super) fn run(effort: Effort) -> String {
 fn table(effort: Effort, processes: usize, steps: u32) -> String {
     let mut fairness = vec![Samples::default(); PEERS.len()];
     let mut indices: Vec<usize> = (0..PEERS.len()).collect();
-    let throughput = interleave(&mut indices, effort.of(15, 1), |&mut index| {
-        let counts = window(PEERS[index], processes, steps, effort.of(300, 30) * 1_000_000);
+    let throughput = interleave(&mut indices, effort.of(9, 1), |&mut index| {
+        let counts = window(PEERS[index], processes, steps, effort.of(1000, 30) * 1_000_000);
         let least = counts.iter().copied().fold(f64::INFINITY, f64::min);
         let most = counts.iter().copied().fold(1.0, f64::max);
         fairness[index].push(least / most);

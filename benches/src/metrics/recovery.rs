@@ -35,6 +35,8 @@ fn holder(peer: Peer, site: &Site) -> Child {
         });
     });
     shared.wait_for(0, 1);
+    // A holder that is found dead has been at work first.
+    nap(1_000_000);
     child
 }
 
