@@ -197,12 +197,16 @@ impl Drop for Alone<'_> {
 fn attach(place: &Place, making: Option<Making>, process: Process) -> Result<(OwnedFd, FileId, Mapping), Error> {
     for _ in 0..TRIES {
         let Some((fd, id)) = file::open_named(place)? else {
-            // Made or not: what counts is what has the name now.
-            file::create(place, making.ok_or(Error::NotFound)?, |fd| {
-                initialise(Mapping::new(fd, None)?.record(), process);
-                Ok(())
+            let made = file::create(place, making.ok_or(Error::NotFound)?, |fd| {
+                let mapping = Mapping::new(fd, None)?;
+                initialise(mapping.record(), process);
+                Ok(mapping)
             })?;
-            continue;
+            match made {
+                // Whoever may have removed it since has retired it, as they do with any that was opened.
+                Some(made) => return Ok(made),
+                None => continue,
+            }
         };
         let mapping = Mapping::new(fd.as_fd(), None)?;
         let record = mapping.record();
@@ -281,6 +285,9 @@ fn recognise(record: &Record) -> Result<(), Error> {
 /// Whether the record was made before the machine was booted: then nobody can hold it, whatever it says.
 fn is_of_another_boot(record: &Record, fd: BorrowedFd<'_>) -> bool {
     let recorded = record.boot_id.each_ref().map(|word| word.load(Ordering::Relaxed));
-    // Asking for the boot costs more than all the rest of opening, so not where the answer is known.
-    recorded != [0; 4] && file::is_persistent(fd) && file::boot_id().is_some_and(|current| current != recorded)
+    if recorded == [0; 4] || file::known_boot_id() == Some(recorded) {
+        return false;
+    }
+    // Asking for the boot costs more than all the rest of opening, so not where no file survives one.
+    file::is_persistent(fd) && file::boot_id().is_some_and(|current| current != recorded)
 }

@@ -1,13 +1,13 @@
 //! The lock's file: opening, publishing, removing, and knowing one file from another.
 
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use heapless::String;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, fchown, flock, fstat, fstatfs, linkat, lstat,
-    open, openat, unlink,
+    AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat, fallocate, fchmod, fchown, flock,
+    fstat, fstatfs, linkat, lstat, open, openat, unlink,
 };
 use rustix::io::{Errno, pwrite};
 use rustix::process::Gid;
@@ -130,14 +130,15 @@ pub(crate) struct Making {
 }
 
 /// Makes the lock's file: `fill` gets it under no name, all zeros, and when it returns the file gets its name at once.
+/// Tells the file, and what `fill` made of it.
 ///
-/// `Ok(false)`: somebody was faster. A crash leaves nothing behind; where the file system knows no unnamed files (or
+/// `Ok(None)`: somebody was faster. A crash leaves nothing behind; where the file system knows no unnamed files (or
 /// /proc is missing), it may leave a temporary file, whose name no lock can have and which nobody opens again.
-pub(crate) fn create(
+pub(crate) fn create<T>(
     place: &Place,
     making: Making,
-    fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
-) -> Result<bool, Error> {
+    fill: impl FnOnce(BorrowedFd<'_>) -> Result<T, Error>,
+) -> Result<Option<(OwnedFd, FileId, T)>, Error> {
     let dir = place.dir_path();
     let unnamed = open(dir.as_c_str(), OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
     let (fd, temporary) = match unnamed {
@@ -149,14 +150,18 @@ pub(crate) fn create(
         }
         Err(errno) => return Err(Error::os(Operation::Create, errno)),
     };
-    let published = prepare(&fd, making).and_then(|()| fill(fd.as_fd())).and_then(|()| {
+    let filled = prepare(&fd, making).and_then(|()| {
+        let stat = fstat(&fd).map_err(|errno| Error::os(Operation::Create, errno))?;
+        Ok((FileId::of(&stat), fill(fd.as_fd())?))
+    });
+    let published = filled.and_then(|(id, filled)| {
         let linked = match &temporary {
             None => link_unnamed(&fd, place),
             Some(temporary) => linkat(CWD, temporary.as_c_str(), CWD, place.path().as_c_str(), AtFlags::empty()),
         };
         match linked {
-            Ok(()) => Ok(true),
-            Err(Errno::EXIST) => Ok(false),
+            Ok(()) => Ok(Some((id, filled))),
+            Err(Errno::EXIST) => Ok(None),
             Err(Errno::NOENT) => Err(Error::DirectoryMissing),
             Err(errno) => Err(Error::os(Operation::Create, errno)),
         }
@@ -165,12 +170,31 @@ pub(crate) fn create(
         // If this fails, it is litter, and harmless: see above.
         let _ = unlink(temporary.as_c_str());
     }
-    published
+    Ok(published?.map(|(id, filled)| (fd, id, filled)))
 }
 
 /// Gives the file its size, its space, its mode and its group.
 fn prepare(fd: &OwnedFd, making: Making) -> Result<(), Error> {
-    // Written, not just sized: if the file system is full, now is the time to hear of it, not as SIGBUS later.
+    reserve(fd)?;
+    if let Some(group) = making.group {
+        fchown(fd, None, Some(Gid::from_raw(group))).map_err(|errno| Error::os(Operation::SetMode, errno))?;
+    }
+    // After the group, which may clear bits; and never by way of the umask.
+    fchmod(fd, Mode::from_raw_mode(making.mode as _)).map_err(|errno| Error::os(Operation::SetMode, errno))
+}
+
+/// Has the file system set the space aside, filled with zeros: if it is full, now is the time to hear of it, not as SIGBUS
+/// later.
+fn reserve(fd: &OwnedFd) -> Result<(), Error> {
+    loop {
+        match fallocate(fd, FallocateFlags::empty(), 0, RECORD_SIZE as u64) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            // Not on this file system, or not in this sandbox.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => break,
+            Err(errno) => return Err(Error::os(Operation::Create, errno)),
+        }
+    }
     const ZEROS: [u8; 256] = [0; 256];
     let mut offset = 0;
     while offset < RECORD_SIZE as u64 {
@@ -180,11 +204,7 @@ fn prepare(fd: &OwnedFd, making: Making) -> Result<(), Error> {
             Err(errno) => return Err(Error::os(Operation::Create, errno)),
         }
     }
-    if let Some(group) = making.group {
-        fchown(fd, None, Some(Gid::from_raw(group))).map_err(|errno| Error::os(Operation::SetMode, errno))?;
-    }
-    // After the group, which may clear bits; and never by way of the umask.
-    fchmod(fd, Mode::from_raw_mode(making.mode as _)).map_err(|errno| Error::os(Operation::SetMode, errno))
+    Ok(())
 }
 
 fn link_unnamed(fd: &OwnedFd, place: &Place) -> Result<(), Errno> {
@@ -304,13 +324,31 @@ pub(crate) fn is_persistent(fd: BorrowedFd<'_>) -> bool {
     fstatfs(fd).map_or(true, |stat| stat.f_type as u64 != TMPFS_MAGIC)
 }
 
-/// Which boot this is; `None` without /proc.
+/// Which boot this is; `None` without /proc. Read once: it is another one only after this process has ended.
 pub(crate) fn boot_id() -> Option<[u32; 4]> {
-    let file = open(c"/proc/sys/kernel/random/boot_id", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut text = [0; 36];
-    let len = rustix::io::read(&file, &mut text).ok()?;
-    parse_uuid(&text[..len])
+    known_boot_id().or_else(|| {
+        let file = open(c"/proc/sys/kernel/random/boot_id", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut text = [0; 36];
+        let len = rustix::io::read(&file, &mut text).ok()?;
+        let id = parse_uuid(&text[..len])?;
+        for (cell, word) in BOOT_ID.iter().zip(id) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        // Release: pairs with the Acquire in `known_boot_id`. Two threads that are here at once write the same.
+        BOOT_ID_IS_KNOWN.store(true, Ordering::Release);
+        Some(id)
+    })
 }
+
+/// [`boot_id`], if it was read before.
+pub(crate) fn known_boot_id() -> Option<[u32; 4]> {
+    // Acquire: pairs with the Release in `boot_id`.
+    let is_known = BOOT_ID_IS_KNOWN.load(Ordering::Acquire);
+    is_known.then(|| BOOT_ID.each_ref().map(|cell| cell.load(Ordering::Relaxed)))
+}
+
+static BOOT_ID: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
+static BOOT_ID_IS_KNOWN: AtomicBool = AtomicBool::new(false);
 
 /// 32 hexadecimal digits, dashes between them.
 fn parse_uuid(text: &[u8]) -> Option<[u32; 4]> {
