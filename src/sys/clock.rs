@@ -43,17 +43,14 @@ impl WallClock {
 
     #[cold]
     fn look(&self) {
-        // The two readings belong together only if nothing came between them: a reading takes less than a microsecond
-        // (a few, where it is a system call), and whoever was interrupted twice may be off by as much.
-        let mut before = monotonic();
-        let mut wall = realtime();
-        for _ in 0..2 {
-            let after = monotonic();
-            if after.since(before) < Duration::from_micros(20) {
+        let (mut before, mut wall) = (Moment::default(), Moment::default());
+        // The two belong together only if nothing came between them: a reading takes less than a microsecond (a few, where
+        // it is a system call). Whoever is interrupted each time may be off by as much.
+        for _ in 0..3 {
+            (before, wall) = (monotonic(), realtime());
+            if monotonic().since(before) < Duration::from_micros(20) {
                 break;
             }
-            before = after;
-            wall = realtime();
         }
         // A board without a battery may be so early that its uptime is more: then there is no time to be told yet.
         let ahead = wall.since(before);
