@@ -28,8 +28,9 @@ use crate::record::{Ending, HISTORY_CAPACITY, Record};
 use crate::region::{self, Region};
 use crate::sys::clock::{self, WallClock};
 use crate::sys::file::{Making, Place};
+use crate::sys::futex;
+use crate::sys::liveness::{self, Watch};
 use crate::sys::process::Process;
-use crate::sys::{futex, liveness};
 use crate::timeout::Timeout;
 use crate::word::{Kind, State, Word};
 
@@ -974,11 +975,13 @@ struct Linux<'a> {
     lock: &'a ResourceLock,
     /// Whether the record's file has lost its name. Then a detached hold on it is one that nobody can unget any more.
     has_lost_name: Cell<bool>,
+    /// The holder that was examined last, by its word's identity.
+    watched: Option<(Word, Watch)>,
 }
 
 impl<'a> Linux<'a> {
     fn new(lock: &'a ResourceLock, has_lost_name: bool) -> Self {
-        Self { lock, has_lost_name: Cell::new(has_lost_name) }
+        Self { lock, has_lost_name: Cell::new(has_lost_name), watched: None }
     }
 
     fn record(&self) -> &'a Record {
@@ -1047,7 +1050,12 @@ impl Host for Linux<'_> {
 }
 
 impl Linux<'_> {
-    fn process_is_dead(&self, word: Word, depth: Depth) -> bool {
+    fn process_is_dead(&mut self, word: Word, depth: Depth) -> bool {
+        if let Some((watched, watch)) = &self.watched {
+            if *watched == word.identity() {
+                return watch.look() == Liveness::Dead;
+            }
+        }
         let (record, process) = (self.record(), self.lock.process);
         if record.home_pid_ns.load(Ordering::Relaxed) != process.pid_ns() {
             // Its pid means another process here, or none.
@@ -1066,7 +1074,11 @@ impl Linux<'_> {
         let liveness = match depth {
             Depth::Quick if is_young() => liveness::glance(word.pid()),
             Depth::Quick => liveness::look(word.pid()),
-            Depth::Thorough => liveness::examine(word.pid(), start_time),
+            Depth::Thorough => {
+                let (liveness, watch) = liveness::examine(word.pid(), start_time);
+                self.watched = watch.map(|watch| (word.identity(), watch));
+                liveness
+            }
         };
         liveness == Liveness::Dead
     }
