@@ -25,7 +25,7 @@ pub enum Error {
     NameInvalid(NameError),
     /// The device has no name that a lock could take.
     DeviceInvalid(DeviceError),
-    /// The directory's path is empty, has a NUL, or is longer than [`DIR_CAPACITY`] bytes.
+    /// The directory's path is not absolute, has a NUL, or is longer than [`DIR_CAPACITY`] bytes.
     DirectoryInvalid,
     /// The directory of the locks does not exist.
     DirectoryMissing,
@@ -148,7 +148,10 @@ impl fmt::Display for Error {
             Self::NameInvalid(error) => error.fmt(f),
             Self::DeviceInvalid(error) => error.fmt(f),
             Self::DirectoryInvalid => {
-                write!(f, "the directory's path is empty, has a NUL or more than {DIR_CAPACITY} bytes; give another")
+                write!(
+                    f,
+                    "the directory's path is not absolute, has a NUL or more than {DIR_CAPACITY} bytes; give another"
+                )
             }
             Self::DirectoryMissing => write!(f, "the directory of the locks does not exist; make it or give another"),
             Self::NotFound => write!(f, "there is no lock of this name; a get makes it"),

@@ -51,7 +51,7 @@ impl<'a> Guard<'a> {
     ///
     /// `None` also if it died in the few instructions between being granted and saying who it was.
     pub fn recovered_from(&self) -> Option<Grant> {
-        let (_, number) = self.lock.holds_by(self.ticket)?;
+        let (_, number) = self.lock.still_holds_by(self.ticket)?;
         self.lock.dead_holder(number, self.died)
     }
 
@@ -62,7 +62,7 @@ impl<'a> Guard<'a> {
 
     /// Whether the lock is still held by this guard: false once somebody has forced it.
     pub fn is_held(&self) -> bool {
-        self.lock.holds_by(self.ticket).is_some()
+        self.lock.still_holds_by(self.ticket).is_some()
     }
 
     /// Whether this guard can still keep others out, for a hold that lasts: `false` once somebody has forced it.

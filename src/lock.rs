@@ -24,7 +24,7 @@ use crate::moment::Moment;
 use crate::name;
 use crate::owner::Liveness;
 use crate::protocol::{self, Depth, Granted, Host, Refused, Request, SLICE, STARVES_AFTER, Slept};
-use crate::record::{Ending, HISTORY_CAPACITY, Record};
+use crate::record::{Ending, HISTORY_CAPACITY, Record, age_of};
 use crate::region::{self, Region};
 use crate::sys::clock::{self, WallClock};
 use crate::sys::file::{Making, Place};
@@ -90,7 +90,8 @@ impl Default for OpenOptions<'_> {
 }
 
 impl<'a> OpenOptions<'a> {
-    /// The directory of the lock's file, at most [`DIR_CAPACITY`](crate::DIR_CAPACITY) bytes; [`DEFAULT_DIR`] otherwise.
+    /// The directory of the lock's file, an absolute path of at most [`DIR_CAPACITY`](crate::DIR_CAPACITY) bytes;
+    /// [`DEFAULT_DIR`] otherwise.
     /// All programs that share a lock must agree on it. A tmpfs is best: it forgets at a reboot what a reboot ends.
     pub fn dir(mut self, dir: &'a str) -> Self {
         self.dir = dir;
@@ -231,11 +232,11 @@ impl Ticket {
         let published = record.published.load(Ordering::Relaxed);
         // The difference of two 30-bit numbers, with its sign.
         let ahead = ((self.0 & !3).wrapping_sub(published << 2) as i32) >> 2;
-        // While we hold, `published` is our own number or, in rare races, one close to it.
-        (-32..32).contains(&ahead).then(|| {
-            let number = published.wrapping_add_signed(ahead);
-            (Word::held(kind, process.pid(), number), number)
-        })
+        let number = published.wrapping_add_signed(ahead);
+        // While we hold, `published` is our own number or one close to it; unless one that was forced off has taken it
+        // far back. Then our entry tells.
+        ((-32..32).contains(&ahead) || record.is_entry_of(number))
+            .then(|| (Word::held(kind, process.pid(), number), number))
     }
 }
 
@@ -596,7 +597,6 @@ impl ResourceLock {
     /// Makes this handle's hold one that stands until somebody ungets it, even when this process ends: `true` if this
     /// handle holds. It is never recovered.
     pub fn detach(&self) -> bool {
-        self.adopt();
         self.detach_ticket(Ticket(self.ticket.load(Ordering::Relaxed))).is_some()
     }
 
@@ -604,6 +604,7 @@ impl ResourceLock {
     ///
     /// `None` also where the holder died before it could say who it was; [`Guard::recovered`] tells the two apart.
     pub fn recovered_from(&self) -> Option<Grant> {
+        self.adopt();
         let (_, number) = self.holds()?;
         self.dead_holder(number, Word(self.died.load(Ordering::Relaxed)))
     }
@@ -670,20 +671,20 @@ impl ResourceLock {
                 protocol::retire(&host, None);
                 return Ok(());
             }
-            if let Some((word, _)) = self.holds() {
-                protocol::retire(&host, Some(word));
-                return Ok(());
-            }
-            match protocol::acquire(&mut host, &mut self.request(Timeout::ZERO)) {
-                Ok(granted) => {
-                    let (kind, pid) = (self.kind(), self.process.pid());
-                    protocol::retire(&host, Some(Word::held(kind, pid, granted.number)));
-                    Ok(())
+            let word = match self.holds() {
+                Some((word, _)) => word,
+                None => {
+                    let mut request = self.request(Timeout::ZERO);
+                    match protocol::acquire(&mut host, &mut request) {
+                        Ok(granted) => Word::held(request.kind, request.pid, granted.number),
+                        Err(Refused::TimedOut(_)) => return Err(Error::Held),
+                        Err(Refused::Retired) => return Ok(()),
+                        Err(Refused::Malformed) => return Err(Error::Corrupt),
+                    }
                 }
-                Err(Refused::TimedOut(_)) => Err(Error::Held),
-                Err(Refused::Retired) => Ok(()),
-                Err(Refused::Malformed) => Err(Error::Corrupt),
-            }
+            };
+            // Forced off just now: somebody else may hold.
+            if protocol::retire(&host, Some(word)) { Ok(()) } else { Err(Error::Held) }
         })
     }
 
@@ -691,16 +692,31 @@ impl ResourceLock {
     #[inline]
     fn adopt(&self) {
         self.process.refresh();
-        if self.token.load(Ordering::Relaxed) != self.process.token() {
+        // Acquire: pairs with the Release in `start_anew`.
+        if self.token.load(Ordering::Acquire) != self.process.token() {
             self.start_anew();
         }
     }
 
     #[cold]
     fn start_anew(&self) {
-        self.region.forget_other_threads();
-        self.ticket.store(0, Ordering::Relaxed);
-        self.token.store(self.process.token(), Ordering::Relaxed);
+        // Tokens are odd: this one says that a thread of this process is at it.
+        let (mine, at_it) = (self.process.token(), self.process.token() & !1);
+        loop {
+            // Acquire: pairs with the Release below; whoever sees the token sees the ticket gone.
+            let seen = self.token.load(Ordering::Acquire);
+            if seen == mine {
+                return;
+            }
+            // One of the threads, and before any of them has a ticket.
+            if seen != at_it && self.token.compare_exchange(seen, at_it, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.region.forget_other_threads();
+                self.ticket.store(0, Ordering::Relaxed);
+                self.token.store(mine, Ordering::Release);
+                return;
+            }
+            clock::yield_to_others();
+        }
     }
 
     fn word(&self) -> Word {
@@ -715,6 +731,12 @@ impl ResourceLock {
     /// The word and the number of the grant by which this handle holds.
     fn holds(&self) -> Option<(Word, u32)> {
         self.holds_by(Ticket(self.ticket.load(Ordering::Relaxed)))
+    }
+
+    /// As [`holds_by`](Self::holds_by), by a process that may be a forked child.
+    pub(crate) fn still_holds_by(&self, ticket: Ticket) -> Option<(Word, u32)> {
+        self.adopt();
+        self.holds_by(ticket)
     }
 
     pub(crate) fn holds_by(&self, ticket: Ticket) -> Option<(Word, u32)> {
@@ -755,15 +777,25 @@ impl ResourceLock {
         let now = clock::monotonic();
         let mut has_lost_name = self.check_name_if_due(now).map_err(Denied::Failed)?;
         let mut request = self.request(timeout);
+        // Whom we took over from on a record that was then retired: the caller is to be told all the same.
+        let mut died_before = None;
         loop {
             let mut host = Linux::new(self, has_lost_name);
             match protocol::acquire(&mut host, &mut request) {
+                Ok(granted) if request.kind != self.kind() => {
+                    // While we slept, another thread has put the handle on a successor of another PID namespace, where we
+                    // are called otherwise. Nobody has seen this grant.
+                    let _ = protocol::release(&host, Word::held(request.kind, request.pid, granted.number));
+                    died_before = granted.died.or(died_before);
+                    request.kind = self.kind();
+                    continue;
+                }
                 Ok(granted) => {
                     let now = clock::monotonic();
                     // Who has waited looks again: the name may have gone meanwhile.
                     has_lost_name |= granted.contended && (host.has_lost_name.get() || self.has_lost_name_if_due(now));
                     if !has_lost_name {
-                        let died = granted.died.unwrap_or(Word(0));
+                        let died = granted.died.or(died_before).unwrap_or(Word(0));
                         let ticket = self.publish(request.kind, granted.number, died, now, info);
                         if granted.contended {
                             self.count_contended(granted, now);
@@ -772,8 +804,11 @@ impl ResourceLock {
                         return Ok((ticket, died));
                     }
                     // The last hold of this record: it ends as retired, and everybody else on it follows us.
-                    let word = Word::held(request.kind, request.pid, granted.number);
-                    protocol::retire(&host, Some(word));
+                    died_before = granted.died.or(died_before);
+                    if !protocol::retire(&host, Some(Word::held(request.kind, request.pid, granted.number))) {
+                        // Forced off just now: somebody else may hold, and be waited for.
+                        continue;
+                    }
                 }
                 Err(Refused::Retired) => {}
                 Err(Refused::TimedOut(word)) => {
@@ -784,7 +819,8 @@ impl ResourceLock {
                 }
                 Err(Refused::Malformed) => return Err(Denied::Failed(Error::Corrupt)),
             }
-            self.region.reattach(&self.place, self.making, self.process).map_err(Denied::Failed)?;
+            let until = request.deadline(clock::monotonic());
+            self.region.reattach(&self.place, self.making, self.process, until).map_err(Denied::Failed)?;
             self.name_is_checked(clock::monotonic_coarse());
             has_lost_name = false;
             request.kind = self.kind();
@@ -835,9 +871,12 @@ impl ResourceLock {
 
     /// The published grant that `word` names, if it names one.
     fn grant_of(&self, word: Word) -> Option<Grant> {
-        let State::Held(_) = word.state() else { return None };
+        let State::Held(kind) = word.state() else { return None };
         let record = self.region.record();
-        Some(Grant::new(record.report(record.number_of(word))?, self.offset_at))
+        let mut report = record.report(record.number_of(word))?;
+        // The entry may lag behind: who detaches changes the word first.
+        report.kind = Some(kind);
+        Some(Grant::new(report, self.offset_at))
     }
 
     /// Releases exactly the grant `ticket`; if that does not hold any more, tells the word that is there instead.
@@ -864,7 +903,7 @@ impl ResourceLock {
     }
 
     pub(crate) fn detach_ticket(&self, ticket: Ticket) -> Option<Ticket> {
-        let (word, number) = self.holds_by(ticket)?;
+        let (word, number) = self.still_holds_by(ticket)?;
         protocol::detach(&Linux::new(self, false), word).ok()?;
         self.region.record().stamp_detached(number);
         let detached = Ticket::new(number, Kind::Detached);
@@ -875,7 +914,7 @@ impl ResourceLock {
 
     /// Whether the grant `ticket` still holds, and still keeps everybody out; see [`Guard::check`].
     pub(crate) fn check_hold(&self, ticket: Ticket) -> Result<bool, Error> {
-        if self.holds_by(ticket).is_none() {
+        if self.still_holds_by(ticket).is_none() {
             return Ok(false);
         }
         self.check_name_if_due(clock::monotonic_coarse())?;
@@ -1004,21 +1043,37 @@ impl Host for Linux<'_> {
     }
 
     #[inline]
-    fn published(&self) -> u32 {
-        // Relaxed: the caller has loaded the word with Acquire.
-        self.record().published.load(Ordering::Relaxed)
+    fn published(&self, ordering: Ordering) -> u32 {
+        self.record().published.load(ordering)
     }
 
     fn now(&self) -> Moment {
         clock::monotonic()
     }
 
-    fn sleep(&self, expected: Word, until: Moment) -> Slept {
-        futex::sleep(&self.record().word, expected.0, until)
+    fn sleep(&self, expected: Word, until: Moment, waited: Duration) -> Slept {
+        let (record, age) = (self.record(), age_of(waited));
+        // Relaxed: a hint. One that is missed costs a turn, and the sleeper gives it again at the end of its slice.
+        record.ages.fetch_or(1 << age, Ordering::Relaxed);
+        futex::sleep(&record.word, expected.0, until, age)
     }
 
     fn wake(&self, count: u32) -> u32 {
         futex::wake(&self.record().word, count)
+    }
+
+    fn wake_oldest(&self) -> bool {
+        let record = self.record();
+        let mut ages = record.ages.load(Ordering::Relaxed);
+        while let Some(age) = ages.checked_ilog2() {
+            if futex::wake_aged(&record.word, age) {
+                return true;
+            }
+            ages &= !(1 << age);
+            // Nobody of this age is left, or one is about to go to sleep: then the last call finds it.
+            record.ages.fetch_and(!(1 << age), Ordering::Relaxed);
+        }
+        futex::wake(&record.word, 1) != 0
     }
 
     fn is_dead(&mut self, word: Word, depth: Depth) -> bool {
@@ -1075,7 +1130,10 @@ impl Linux<'_> {
             Depth::Quick if is_young() => liveness::glance(word.pid()),
             Depth::Quick => liveness::look(word.pid()),
             Depth::Thorough => {
-                let (liveness, watch) = liveness::examine(word.pid(), start_time);
+                // Our own start time is known only if /proc showed us ourselves. If not, it shows another PID namespace, and
+                // other processes under these pids.
+                let proc_is_ours = process.start_time() != 0;
+                let (liveness, watch) = liveness::examine(word.pid(), start_time, proc_is_ours);
                 self.watched = watch.map(|watch| (word.identity(), watch));
                 liveness
             }

@@ -196,8 +196,8 @@ impl Host for Actor {
         swapped.map(drop).map_err(Word)
     }
 
-    fn published(&self) -> u32 {
-        self.world.published.load(Ordering::Relaxed)
+    fn published(&self, ordering: Ordering) -> u32 {
+        self.world.published.load(ordering)
     }
 
     fn now(&self) -> Moment {
@@ -205,7 +205,7 @@ impl Host for Actor {
         Moment { sec: 0, nsec: 0 }.after(Duration::from_micros(self.now.get()))
     }
 
-    fn sleep(&self, expected: Word, _until: Moment) -> Slept {
+    fn sleep(&self, expected: Word, _until: Moment, _waited: Duration) -> Slept {
         self.step();
         let mut kernel = self.world.kernel();
         // As the kernel does it, under the lock that a wake-up takes.
@@ -246,6 +246,11 @@ impl Host for Actor {
         kernel.asleep.drain(..woken);
         self.world.woken.notify_all();
         woken as u32
+    }
+
+    fn wake_oldest(&self) -> bool {
+        // Whom it wakes is a question of fairness; that it wakes one is what the models are about.
+        self.wake(1) == 1
     }
 
     fn is_dead(&mut self, word: Word, depth: Depth) -> bool {

@@ -54,16 +54,20 @@ pub(crate) trait Host {
     fn exchange(&self, from: Word, to: Word, ordering: Ordering) -> Result<(), Word>;
 
     /// The number of the newest grant that was published.
-    fn published(&self) -> u32;
+    fn published(&self, ordering: Ordering) -> u32;
 
     /// CLOCK_MONOTONIC.
     fn now(&self) -> Moment;
 
-    /// Sleeps while the word is `expected`, until woken, or until `until`. A signal does not end the sleep.
-    fn sleep(&self, expected: Word, until: Moment) -> Slept;
+    /// Sleeps while the word is `expected`, until woken, or until `until`. A signal does not end the sleep. `waited` is how
+    /// long the sleeper has waited already.
+    fn sleep(&self, expected: Word, until: Moment, waited: Duration) -> Slept;
 
     /// Wakes up to `count` sleepers and tells how many there were.
     fn wake(&self, count: u32) -> u32;
+
+    /// Wakes one sleeper, of those that have waited for the longest, and tells whether there was one.
+    fn wake_oldest(&self) -> bool;
 
     /// Whether the holder that `word` names is proven dead. Doubt is "no".
     fn is_dead(&mut self, word: Word, depth: Depth) -> bool;
@@ -111,6 +115,17 @@ pub(crate) struct Request {
     pub(crate) deadline: Option<Moment>,
 }
 
+impl Request {
+    /// When to give up, if ever; asked for the first time at `now`.
+    pub(crate) fn deadline(&mut self, now: Moment) -> Option<Moment> {
+        match self.patience {
+            Patience::Try => Some(now),
+            Patience::For(duration) => Some(*self.deadline.get_or_insert_with(|| now.after(duration))),
+            Patience::Forever => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Granted {
     pub(crate) number: u32,
@@ -150,24 +165,34 @@ pub(crate) fn acquire<H: Host>(host: &mut H, request: &mut Request) -> Result<Gr
 /// The one compare-and-swap that grants. Tells the number of the grant.
 #[inline]
 fn claim<H: Host>(host: &H, word: Word, next: Word) -> Option<u32> {
-    // Read before the compare-and-swap: if that succeeds, nobody was granted in between, so the number is exact even
-    // if this process is stopped right here for a year and forced off.
-    let published = host.published();
+    let published = host.published(Ordering::Relaxed);
     // Acquire on success: pairs with the Release in `release`; what the last holder did is visible to the next. After a
     // recovery there was no release to pair with: the dead holder's writes are as complete as it left them, and the
     // caller is told. (The Acquire load of the same value before it would do, were it not for values that come back.)
     host.exchange(word, next, Ordering::Acquire).ok()?;
-    Some(next.number_after(published))
+    let is_unchanged = host.published(Ordering::Relaxed) == published;
+    Some(if is_unchanged { next.number_near(published) } else { number_of(host, next, published) })
+}
+
+/// The number of the grant `word`, just made by us, if `published` has changed since it was read before.
+#[cold]
+fn number_of<H: Host>(host: &H, word: Word, published: u32) -> u32 {
+    // Either the word came round: we were stopped before the compare-and-swap while others got 64 grants, or a multiple.
+    // Then nobody has published since ours, and what stands there now is right. Or we were stopped behind it, forced off,
+    // and others were granted; then what stood there before is right, and what stands there now might make of our number
+    // one that is another handle's.
+    // Acquire: keeps the load of the word behind it, so that one forced off in between counts as forced off.
+    let now = host.published(Ordering::Acquire);
+    // Relaxed: only compared.
+    let is_ours = host.load(Ordering::Relaxed).identity() == word.identity();
+    word.number_near(if is_ours { now } else { published })
 }
 
 #[cold]
 #[inline(never)]
 fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted, Refused> {
     let began = host.now();
-    let deadline = match request.patience {
-        Patience::For(duration) => Some(*request.deadline.get_or_insert_with(|| began.after(duration))),
-        Patience::Try | Patience::Forever => None,
-    };
+    let deadline = request.deadline(began);
     // Whether this waiter has slept: it may claim a reserved word, and must assume that others sleep too.
     let mut slept = false;
     let mut asked_for_handoff = false;
@@ -229,7 +254,9 @@ fn acquire_slow<H: Host>(host: &mut H, request: &mut Request) -> Result<Granted,
             Some(deadline) => end_of_slice.min(deadline),
             None => end_of_slice,
         };
-        match host.sleep(marked, until) {
+        // Proven of this grant; by the time that we wake, its word may be another's.
+        dead = None;
+        match host.sleep(marked, until, now.since(began)) {
             Slept::Changed => {}
             Slept::Woken => slept = true,
             Slept::UntilTheEnd => {
@@ -278,7 +305,13 @@ pub(crate) fn release<H: Host>(host: &H, identity: Word) -> Result<(), Word> {
 
 #[cold]
 fn wake_one<H: Host>(host: &H, word: Word) {
-    if host.wake(1) == 0 && word.state() == State::Reserved {
+    if word.state() != State::Reserved {
+        // Whoever comes first takes it, so it matters little whom this wakes.
+        host.wake(1);
+        return;
+    }
+    // The kernel's queue is no queue of those who wait: each goes to its end anew at the end of each slice.
+    if !host.wake_oldest() {
         // Reserved for nobody: the waiters have died, given up, or are awake between two slices, and those ask again.
         // Relaxed: a read-modify-write continues the release sequence that `release` began.
         let freed = word.freed();

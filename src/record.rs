@@ -12,7 +12,8 @@
 //! could be stale or torn.
 //!
 //! A holder that was forced off, *and* was stopped inside a write, *and* goes on after sixteen more grants, may spoil
-//! the text of the entry that has taken its place. The word, and so the exclusion, is not touched by it.
+//! the text of the entry that has taken its place. The word, and so the exclusion, is not touched by it; and the start
+//! time, which may prove a holder's death, carries a check.
 
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -77,7 +78,9 @@ pub(crate) struct Record {
     pub(crate) forced: Cell,
     /// How often an info was replaced; its lowest bit tells which amendment is the current one.
     amended: Cell,
-    _reserved2: [Cell; 8],
+    /// Bit `n` says that somebody of age `n` may sleep on the word ([`age_of`]): a hint for whoever wakes the oldest.
+    pub(crate) ages: Cell,
+    _reserved2: [Cell; 7],
 
     amendments: [Amendment; 2],
     _reserved3: [Cell; 20],
@@ -105,7 +108,8 @@ struct Entry {
     /// Ticks since boot at which the holder started, low word first; zero if unknown.
     start_time: [Cell; 2],
     uid: Cell,
-    pid_ns: Cell,
+    /// [`check_of`] number, pid and start time.
+    check: Cell,
     /// UTC seconds since 1970, low word first, and nanoseconds.
     granted_sec: [Cell; 2],
     granted_nsec: Cell,
@@ -144,6 +148,7 @@ const _: () = {
     assert!(offset_of!(Record, recoveries) == 84);
     assert!(offset_of!(Record, forced) == 88);
     assert!(offset_of!(Record, amended) == 92);
+    assert!(offset_of!(Record, ages) == 96);
     assert!(offset_of!(Record, amendments) == 128);
     assert!(offset_of!(Record, entries) == 512);
     assert!(size_of::<Amendment>() == 152);
@@ -155,7 +160,7 @@ const _: () = {
     assert!(offset_of!(Entry, pid) == 4);
     assert!(offset_of!(Entry, start_time) == 8);
     assert!(offset_of!(Entry, uid) == 16);
-    assert!(offset_of!(Entry, pid_ns) == 20);
+    assert!(offset_of!(Entry, check) == 20);
     assert!(offset_of!(Entry, granted_sec) == 24);
     assert!(offset_of!(Entry, granted_nsec) == 32);
     assert!(offset_of!(Entry, since_sec) == 36);
@@ -208,7 +213,6 @@ pub(crate) struct Holder {
     /// Ticks since boot; zero if unknown.
     pub(crate) start_time: u64,
     pub(crate) uid: u32,
-    pub(crate) pid_ns: u32,
     pub(crate) program: [u32; PROGRAM_CAPACITY / 4],
 }
 
@@ -229,6 +233,19 @@ impl Report {
     pub(crate) fn held_for(&self) -> Option<Duration> {
         self.ended.map(|(_, ended)| ended.since(self.since))
     }
+}
+
+/// How old a wait is, in 32 steps that grow with it, each some 1.4 times the one before: 0 for less than a millisecond, 31
+/// for 46 seconds or more.
+///
+/// Sleepers of one age have one bit, by which the kernel finds them among all that sleep on the word. Programs that share
+/// a lock agree on it, so it is part of the record's layout.
+pub(crate) fn age_of(waited: Duration) -> u32 {
+    let millis = u32::try_from(waited.as_millis()).unwrap_or(u32::MAX).saturating_add(1);
+    let log = millis.ilog2();
+    // The bit behind the highest one halves the step.
+    let half = if log == 0 { 0 } else { millis >> (log - 1) & 1 };
+    (2 * log + half).min(31)
 }
 
 /// The longest prefix of `text` that fits and ends between two characters.
@@ -265,9 +282,17 @@ impl Record {
     /// word is retired, and the caller has the right to remove it.
     pub(crate) fn clear(&self) {
         let set = |cell: &Cell| cell.store(0, Ordering::Relaxed);
-        [&self.contended, &self.longest_hold_ms, &self.timeouts, &self.recoveries, &self.forced, &self.amended]
-            .into_iter()
-            .for_each(set);
+        [
+            &self.contended,
+            &self.longest_hold_ms,
+            &self.timeouts,
+            &self.recoveries,
+            &self.forced,
+            &self.amended,
+            &self.ages,
+        ]
+        .into_iter()
+        .for_each(set);
         self.amendments.iter().for_each(|amendment| set(&amendment.stamp));
         self.entries.iter().for_each(|entry| set(&entry.stamp));
     }
@@ -315,7 +340,7 @@ impl Record {
         set(&entry.start_time[0], holder.start_time as u32);
         set(&entry.start_time[1], (holder.start_time >> 32) as u32);
         set(&entry.uid, holder.uid);
-        set(&entry.pid_ns, holder.pid_ns);
+        set(&entry.check, check_of(number, holder.pid, holder.start_time));
         set(&entry.granted_sec[0], granted.sec as u32);
         set(&entry.granted_sec[1], (granted.sec >> 32) as u32);
         set(&entry.granted_nsec, granted.nsec);
@@ -329,21 +354,29 @@ impl Record {
         set(&entry.len, store_text(&entry.text, info));
         // Release: pairs with the Acquire of the stamp in `report`.
         entry.stamp.store(number << 1 | 1, Ordering::Release);
-        // A holder that was forced off and goes on only now must not take the number back from those who came after it.
-        // Should it stop once more right behind this look, it does; `Word::number_after` makes good for up to 63 grants.
-        if number.wrapping_sub(self.published.load(Ordering::Relaxed)) as i32 > 0 {
+        // A holder that was forced off and goes on only now must not take the number back from those who came after it,
+        // nor give the record that has taken this one's address a number of the old one's. Should it stop once more right
+        // behind this look, it does take it back: then `is_entry_of` still tells the holder of its grant, and the next
+        // grant goes on from the number that is there.
+        if (1..=64).contains(&number.wrapping_sub(self.published.load(Ordering::Relaxed))) {
             // Release: pairs with the Acquire of the word that every reader of `published` does first.
             self.published.store(number, Ordering::Release);
         }
     }
 
+    /// Whether the entry of grant `number` is still that grant's.
+    #[inline]
+    pub(crate) fn is_entry_of(&self, number: u32) -> bool {
+        self.entry(number).stamp.load(Ordering::Relaxed) == number << 1 | 1
+    }
+
     /// Notes how and when grant `number` ended. Changes nothing if that grant was never published or is forgotten.
     #[inline]
     pub(crate) fn stamp_ending(&self, number: u32, ending: Ending, now: Moment) {
-        let entry = self.entry(number);
-        if entry.stamp.load(Ordering::Relaxed) != number << 1 | 1 {
+        if !self.is_entry_of(number) {
             return;
         }
+        let entry = self.entry(number);
         entry.ended_sec.store(now.sec as u32, Ordering::Relaxed);
         entry.ended_nsec.store(now.nsec, Ordering::Relaxed);
         // Release: pairs with the Acquire of `ending` in `report`.
@@ -360,6 +393,9 @@ impl Record {
     /// Counts the hold of grant `number`, which is about to end, as the longest if it is. Only its holder calls this.
     #[inline]
     pub(crate) fn count_hold(&self, number: u32, now: Moment) {
+        if !self.is_entry_of(number) {
+            return;
+        }
         let since = self.held_since(number);
         let held = now.millis().wrapping_sub(since.millis());
         if held > self.longest_hold_ms.load(Ordering::Relaxed) && now >= since {
@@ -369,9 +405,8 @@ impl Record {
 
     /// Notes that grant `number` now stands until somebody ungets it.
     pub(crate) fn stamp_detached(&self, number: u32) {
-        let entry = self.entry(number);
-        if entry.stamp.load(Ordering::Relaxed) == number << 1 | 1 {
-            entry.kind.store(Kind::Detached as u32, Ordering::Relaxed);
+        if self.is_entry_of(number) {
+            self.entry(number).kind.store(Kind::Detached as u32, Ordering::Relaxed);
         }
     }
 
@@ -386,8 +421,9 @@ impl Record {
         fence(Ordering::Release);
         amendment.stamp.store(number << 1 | 1, Ordering::Relaxed);
         amendment.len.store(store_text(&amendment.text, info), Ordering::Relaxed);
+        // A compare-and-swap, so that one that was forced off and goes on only now does not take the counter back.
         // Release: pairs with the Acquire in `amended_info`.
-        self.amended.store(next, Ordering::Release);
+        let _ = self.amended.compare_exchange(next.wrapping_sub(1), next, Ordering::Release, Ordering::Relaxed);
     }
 
     /// The info that replaced the one of grant `number`, if one did.
@@ -410,10 +446,7 @@ impl Record {
 
     /// The full number of the grant that `word` names or, for a free word, of the last one.
     pub(crate) fn number_of(&self, word: Word) -> u32 {
-        let published = self.published.load(Ordering::Relaxed);
-        // `published` is within a few grants of the word either way, and generations are numbers modulo 64.
-        let ahead = word.generation().wrapping_sub(published) & 63;
-        published.wrapping_add(ahead).wrapping_sub(if ahead >= 32 { 64 } else { 0 })
+        word.number_near(self.published.load(Ordering::Relaxed))
     }
 
     /// Grant `number`, if it was published and is still remembered.
@@ -427,9 +460,11 @@ impl Record {
         }
         let holder = Holder {
             pid: get(&entry.pid),
-            start_time: wide(&entry.start_time),
+            // One that is not this grant's own is worse than none: it would be a proof of death.
+            start_time: Some(wide(&entry.start_time))
+                .filter(|&ticks| get(&entry.check) == check_of(number, get(&entry.pid), ticks))
+                .unwrap_or(0),
             uid: get(&entry.uid),
-            pid_ns: get(&entry.pid_ns),
             program: core::array::from_fn(|i| get(&entry.program[i])),
         };
         // Acquire: pairs with the Release of `ending` in `stamp_ending`.
@@ -468,6 +503,18 @@ impl Record {
         }
         None
     }
+}
+
+/// Ties an entry's start time to its number and pid. A holder that was stopped while it wrote, was forced off, and goes on
+/// when its entry has become another grant's, overwrites single fields of that; a start time of its own in there would tell
+/// everybody that the new holder's pid belongs to another process by now.
+#[inline]
+fn check_of(number: u32, pid: u32, start_time: u64) -> u32 {
+    // FNV-1a, word by word. Zero, the start time that is not known, proves nothing anyway.
+    let hash = [pid, start_time as u32, (start_time >> 32) as u32]
+        .into_iter()
+        .fold(0x811c_9dc5, |sum: u32, word| (sum ^ word).wrapping_mul(0x0100_0193));
+    hash ^ number
 }
 
 /// Writes `text`, cut to what fits, and returns its length.
@@ -521,7 +568,7 @@ mod tests {
 
     use super::*;
 
-    const HOLDER: Holder = Holder { pid: 42, start_time: 1 << 40 | 7, uid: 1000, pid_ns: 1, program: [0; 4] };
+    const HOLDER: Holder = Holder { pid: 42, start_time: 1 << 40 | 7, uid: 1000, program: [0; 4] };
     const NOW: Moment = Moment { sec: 5, nsec: 6 };
 
     fn cells<const N: usize>(value: u32) -> [Cell; N] {
@@ -550,6 +597,7 @@ mod tests {
             recoveries: cell(),
             forced: cell(),
             amended: cell(),
+            ages: cell(),
             _reserved2: cells(value),
             amendments: core::array::from_fn(|_| Amendment { stamp: cell(), len: cell(), text: cells(value) }),
             _reserved3: cells(value),
@@ -558,7 +606,7 @@ mod tests {
                 pid: cell(),
                 start_time: cells(value),
                 uid: cell(),
-                pid_ns: cell(),
+                check: cell(),
                 granted_sec: cells(value),
                 granted_nsec: cell(),
                 since_sec: cell(),
@@ -680,6 +728,14 @@ mod tests {
                 }
             });
         });
+    }
+
+    #[test]
+    fn ages_grow_with_the_wait() {
+        let age = |millis| age_of(Duration::from_millis(millis));
+        assert_eq!([0, 1, 2, 3, 5, 7, 11, 1000].map(age), [0, 2, 3, 4, 5, 6, 7, 19]);
+        assert!((0..50_000).all(|millis| age(millis) <= age(millis + 1)));
+        assert_eq!([46_339, 49_151, u64::MAX].map(age), [30, 31, 31]);
     }
 
     #[test]

@@ -14,9 +14,9 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use rustix::thread::sched_yield;
 
 use crate::error::{Error, NotALock, Operation};
+use crate::moment::Moment;
 use crate::record::{MAGIC, RECORD_SIZE, Record, VERSION};
 use crate::sys::clock;
 use crate::sys::file::{self, FileId, Making, Place, RemovalRight};
@@ -78,7 +78,7 @@ unsafe impl Sync for Region {}
 impl Region {
     /// Attaches to the lock's record, making it first if there is none and `making` says how.
     pub(crate) fn open(place: &Place, making: Option<Making>, process: Process) -> Result<Self, Error> {
-        let (_, id, mapping) = attach(place, making, process)?;
+        let (_, id, mapping) = attach(place, making, process, None)?;
         let region = Self { mapping, id: Default::default(), busy: AtomicU32::new(0) };
         region.set_id(id);
         Ok(region)
@@ -95,15 +95,22 @@ impl Region {
         file::has_lost_name(place, self.id())
     }
 
-    /// Replaces a record that is retired by the one that has the lock's name now.
-    pub(crate) fn reattach(&self, place: &Place, making: Option<Making>, process: Process) -> Result<(), Error> {
+    /// Replaces a record that is retired by the one that has the lock's name now. Waits for somebody who is just removing
+    /// or bringing back that one, but no longer than `until`.
+    pub(crate) fn reattach(
+        &self,
+        place: &Place,
+        making: Option<Making>,
+        process: Process,
+        until: Option<Moment>,
+    ) -> Result<(), Error> {
         let _alone = self.alone();
         let retired = |record: &Record| Word(record.word.load(Ordering::Relaxed)).state() == State::Retired;
         if !retired(self.record()) {
             // Another thread has been here.
             return Ok(());
         }
-        let (fd, id, validated) = attach(place, making, process)?;
+        let (fd, id, validated) = attach(place, making, process, until)?;
         // `self` goes on owning the address; the second mapping of it must not end it.
         core::mem::forget(Mapping::new(fd.as_fd(), Some(&self.mapping))?);
         self.set_id(id);
@@ -118,16 +125,29 @@ impl Region {
             self.id()
         };
         match file::open_named(place)? {
-            Some((fd, named)) if named == id => match RemovalRight::obtain(fd.as_fd(), id, place)? {
-                Some(right) => {
-                    // In this order: a name that leads to a retired record is repaired by the next who opens it, while
-                    // a record without a name that could still be taken would be a second lock.
-                    retire()?;
-                    right.unlink()
-                }
-                None => Err(Error::NotFound),
-            },
+            Some((fd, named)) if named == id => {
+                let Some(right) = RemovalRight::obtain(fd.as_fd(), id, place, None)? else {
+                    return Err(Error::NotFound);
+                };
+                // Asked first, so that one who may not remove it does not throw the holder off either.
+                right.is_permitted()?;
+                // In this order: a name that leads to a retired record is repaired by the next who opens it, while
+                // a record without a name that could still be taken would be a second lock.
+                retire()?;
+                right.unlink().inspect_err(|_| self.unretire())
+            }
             _ => Err(Error::NotFound),
+        }
+    }
+
+    /// Has a record that was retired, but could not be removed, be a free lock again, with its history. Under the right to
+    /// remove it, so that nobody makes it new meanwhile.
+    fn unretire(&self) {
+        let word = &self.record().word;
+        let retired = Word(word.load(Ordering::Relaxed));
+        if retired.state() == State::Retired {
+            // Release: pairs with the Acquire of whoever takes the word next, for what we did before.
+            let _ = word.compare_exchange(retired.0, retired.freed().0, Ordering::Release, Ordering::Relaxed);
         }
     }
 
@@ -146,7 +166,7 @@ impl Region {
         if named != id {
             return false;
         }
-        match RemovalRight::obtain(fd.as_fd(), id, place) {
+        match RemovalRight::obtain(fd.as_fd(), id, place, None) {
             Ok(Some(_right)) if !is_whole() => {
                 renew(self.record(), process);
                 // Whoever slept on what the word said before.
@@ -166,7 +186,7 @@ impl Region {
     pub(crate) fn alone(&self) -> Alone<'_> {
         // Acquire: pairs with the Release in `Alone::drop`.
         while self.busy.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            sched_yield();
+            clock::yield_to_others();
         }
         Alone(&self.busy)
     }
@@ -194,7 +214,12 @@ impl Drop for Alone<'_> {
 }
 
 /// Opens or makes the file that has the lock's name, maps it and validates it.
-fn attach(place: &Place, making: Option<Making>, process: Process) -> Result<(OwnedFd, FileId, Mapping), Error> {
+fn attach(
+    place: &Place,
+    making: Option<Making>,
+    process: Process,
+    until: Option<Moment>,
+) -> Result<(OwnedFd, FileId, Mapping), Error> {
     for _ in 0..TRIES {
         let Some((fd, id)) = file::open_named(place)? else {
             let made = file::create(place, making.ok_or(Error::NotFound)?, |fd| {
@@ -213,7 +238,7 @@ fn attach(place: &Place, making: Option<Making>, process: Process) -> Result<(Ow
         recognise(record)?;
         let retired = || Word(record.word.load(Ordering::Acquire)).state() == State::Retired;
         if retired() || is_of_another_boot(record, fd.as_fd()) {
-            let Some(_right) = RemovalRight::obtain(fd.as_fd(), id, place)? else { continue };
+            let Some(_right) = RemovalRight::obtain(fd.as_fd(), id, place, until)? else { continue };
             // Asked again under the right: somebody may have done it meanwhile.
             if retired() || is_of_another_boot(record, fd.as_fd()) {
                 renew(record, process);
@@ -231,7 +256,7 @@ fn attach(place: &Place, making: Option<Making>, process: Process) -> Result<(Ow
 /// Removes the file that has the lock's name though it is no lock that this build can use, as long as it is a file.
 pub(crate) fn remove_unusable(place: &Place) -> Result<(), Error> {
     if let Ok(Some((fd, id))) = file::open_named(place) {
-        if let Some(right) = RemovalRight::obtain(fd.as_fd(), id, place)? {
+        if let Some(right) = RemovalRight::obtain(fd.as_fd(), id, place, None)? {
             let mapping = Mapping::new(fd.as_fd(), None)?;
             // It may have been a lock that somebody scribbled over: those who still have it open must leave it, whatever
             // its word says now. Relaxed: the word is all that they look at.

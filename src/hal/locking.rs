@@ -102,7 +102,7 @@ impl<R> Locking<R> {
             }
             Some(Session { hold, depth }) => {
                 self.session = Some(Session { hold, depth: depth - 1 });
-                self.lock.holds_by(hold).is_some()
+                self.lock.still_holds_by(hold).is_some()
             }
         }
     }

@@ -3,7 +3,8 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::thread::{NanosleepRelativeResult, nanosleep};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::moment::Moment;
 
@@ -75,6 +76,21 @@ pub(crate) fn monotonic() -> Moment {
 #[inline]
 pub(crate) fn monotonic_coarse() -> Moment {
     read(ClockId::MonotonicCoarse)
+}
+
+/// Sleeps for that long, or less if a signal comes.
+pub(crate) fn pause(duration: Duration) {
+    // Shorter than a second, so the nanoseconds are all of it. Their type differs between targets.
+    let time = Timespec { tv_sec: 0, tv_nsec: duration.subsec_nanos() as _ };
+    match nanosleep(&time) {
+        NanosleepRelativeResult::Ok | NanosleepRelativeResult::Interrupted(_) | NanosleepRelativeResult::Err(_) => {}
+    }
+}
+
+/// Lets another thread get on with what it does, also one of lower real-time priority on our own CPU, for which
+/// sched_yield(2) does nothing.
+pub(crate) fn yield_to_others() {
+    pause(Duration::from_micros(50));
 }
 
 #[inline]

@@ -2,21 +2,22 @@
 
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::time::Duration;
 
 use heapless::String;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat, fallocate, fchmod, fchown, flock,
-    fstat, fstatfs, linkat, lstat, open, openat, unlink,
+    Access, AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat, accessat, fallocate, fchmod,
+    fchown, flock, fstat, fstatfs, linkat, lstat, open, openat, stat, unlink,
 };
 use rustix::io::{Errno, pwrite};
-use rustix::process::Gid;
-use rustix::thread::{NanosleepRelativeResult, nanosleep};
-use rustix::time::Timespec;
+use rustix::process::{Gid, geteuid};
 
 use crate::error::{Error, NotALock, Operation};
+use crate::moment::Moment;
 use crate::name::{DIR_CAPACITY, FILE_PREFIX, NAME_CAPACITY, PATH_CAPACITY, push_decimal, push_file_name};
 use crate::record::RECORD_SIZE;
+use crate::sys::clock;
 
 /// `TMPFS_MAGIC`, [statfs(2)](https://man7.org/linux/man-pages/man2/statfs.2.html).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -24,8 +25,11 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// Where a lock's file is.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
+    /// Absolute: a relative path would lead elsewhere when the program changes its directory.
     pub(crate) dir: String<DIR_CAPACITY>,
     pub(crate) name: String<NAME_CAPACITY>,
+    /// The root directory that the path begins at.
+    root: Option<FileId>,
 }
 
 /// A path with its NUL.
@@ -40,10 +44,10 @@ impl Path {
 
 impl Place {
     pub(crate) fn new(dir: &str, name: String<NAME_CAPACITY>) -> Result<Self, Error> {
-        if dir.is_empty() || dir.contains('\0') {
+        if !dir.starts_with('/') || dir.contains('\0') {
             return Err(Error::DirectoryInvalid);
         }
-        Ok(Self { dir: String::try_from(dir).map_err(|_| Error::DirectoryInvalid)?, name })
+        Ok(Self { dir: String::try_from(dir).map_err(|_| Error::DirectoryInvalid)?, name, root: root() })
     }
 
     /// The path of a file in the directory. Both parts are bounded, so that it fits; the path is empty if not.
@@ -85,10 +89,18 @@ impl FileId {
     }
 }
 
+fn root() -> Option<FileId> {
+    stat(c"/").ok().map(|stat| FileId::of(&stat))
+}
+
 /// Whether the file `id` has lost the lock's name: it was removed or replaced.
 ///
-/// Only on proof: a path that leads nowhere because this process has changed its root, or may not look, says nothing.
+/// Only on proof: a path that leads elsewhere because this process has changed its root, or may not look, says nothing.
 pub(crate) fn has_lost_name(place: &Place, id: FileId) -> bool {
+    leads_elsewhere(place, id) && place.root == root()
+}
+
+fn leads_elsewhere(place: &Place, id: FileId) -> bool {
     match lstat(place.path().as_c_str()) {
         Ok(stat) => id != FileId::of(&stat),
         // The name is gone from a directory that is still the one (on the same file system) that the file was in.
@@ -137,50 +149,59 @@ pub(crate) struct Making {
 pub(crate) fn create<T>(
     place: &Place,
     making: Making,
-    fill: impl FnOnce(BorrowedFd<'_>) -> Result<T, Error>,
+    fill: impl Fn(BorrowedFd<'_>) -> Result<T, Error>,
 ) -> Result<Option<(OwnedFd, FileId, T)>, Error> {
     let dir = place.dir_path();
-    let unnamed = open(dir.as_c_str(), OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
-    let (fd, temporary) = match unnamed {
-        Ok(fd) => (fd, None),
+    match open(dir.as_c_str(), OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => {
+            let made = prepare(&fd, making, &fill)?;
+            match link_unnamed(&fd, place) {
+                // Without /proc there may be no way to give it a name.
+                Err(Errno::NOENT) => {}
+                linked => return published(linked, fd, made),
+            }
+        }
         Err(Errno::NOENT | Errno::NOTDIR) => return Err(Error::DirectoryMissing),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
-            let (fd, path) = open_temporary(place)?;
-            (fd, Some(path))
-        }
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {}
         Err(errno) => return Err(Error::os(Operation::Create, errno)),
-    };
-    let filled = prepare(&fd, making).and_then(|()| {
-        let stat = fstat(&fd).map_err(|errno| Error::os(Operation::Create, errno))?;
-        Ok((FileId::of(&stat), fill(fd.as_fd())?))
-    });
-    let published = filled.and_then(|(id, filled)| {
-        let linked = match &temporary {
-            None => link_unnamed(&fd, place),
-            Some(temporary) => linkat(CWD, temporary.as_c_str(), CWD, place.path().as_c_str(), AtFlags::empty()),
-        };
-        match linked {
-            Ok(()) => Ok(Some((id, filled))),
-            Err(Errno::EXIST) => Ok(None),
-            Err(Errno::NOENT) => Err(Error::DirectoryMissing),
-            Err(errno) => Err(Error::os(Operation::Create, errno)),
-        }
-    });
-    if let Some(temporary) = temporary {
-        // If this fails, it is litter, and harmless: see above.
-        let _ = unlink(temporary.as_c_str());
     }
-    Ok(published?.map(|(id, filled)| (fd, id, filled)))
+    let (fd, temporary) = open_temporary(place)?;
+    let made = prepare(&fd, making, &fill)
+        .map(|made| (linkat(CWD, temporary.as_c_str(), CWD, place.path().as_c_str(), AtFlags::empty()), made));
+    // If this fails, it is litter, and harmless: see above.
+    let _ = unlink(temporary.as_c_str());
+    let (linked, made) = made?;
+    published(linked, fd, made)
 }
 
-/// Gives the file its size, its space, its mode and its group.
-fn prepare(fd: &OwnedFd, making: Making) -> Result<(), Error> {
+fn published<T>(
+    linked: Result<(), Errno>,
+    fd: OwnedFd,
+    (id, made): (FileId, T),
+) -> Result<Option<(OwnedFd, FileId, T)>, Error> {
+    match linked {
+        Ok(()) => Ok(Some((fd, id, made))),
+        Err(Errno::EXIST) => Ok(None),
+        Err(Errno::NOENT) => Err(Error::DirectoryMissing),
+        Err(errno) => Err(Error::os(Operation::Create, errno)),
+    }
+}
+
+/// Gives the file its size, its space, its mode, its group and its contents. Tells which file it is, and what `fill` made.
+fn prepare<T>(
+    fd: &OwnedFd,
+    making: Making,
+    fill: impl Fn(BorrowedFd<'_>) -> Result<T, Error>,
+) -> Result<(FileId, T), Error> {
     reserve(fd)?;
+    let os = |errno| Error::os(Operation::SetMode, errno);
     if let Some(group) = making.group {
-        fchown(fd, None, Some(Gid::from_raw(group))).map_err(|errno| Error::os(Operation::SetMode, errno))?;
+        fchown(fd, None, Some(Gid::from_raw(group))).map_err(os)?;
     }
     // After the group, which may clear bits; and never by way of the umask.
-    fchmod(fd, Mode::from_raw_mode(making.mode as _)).map_err(|errno| Error::os(Operation::SetMode, errno))
+    fchmod(fd, Mode::from_raw_mode(making.mode as _)).map_err(os)?;
+    let stat = fstat(fd).map_err(|errno| Error::os(Operation::Create, errno))?;
+    Ok((FileId::of(&stat), fill(fd.as_fd())?))
 }
 
 /// Has the file system set the space aside, filled with zeros: if it is full, now is the time to hear of it, not as SIGBUS
@@ -262,21 +283,57 @@ pub(crate) struct RemovalRight<'a> {
 }
 
 impl<'a> RemovalRight<'a> {
-    /// `Ok(None)`: the file does not have the lock's name any more.
-    pub(crate) fn obtain(fd: BorrowedFd<'a>, id: FileId, place: &'a Place) -> Result<Option<Self>, Error> {
+    /// `Ok(None)`: the file does not have the lock's name any more. Waits for another who has the right, but no longer
+    /// than `until`, and for a second at the most.
+    pub(crate) fn obtain(
+        fd: BorrowedFd<'a>,
+        id: FileId,
+        place: &'a Place,
+        until: Option<Moment>,
+    ) -> Result<Option<Self>, Error> {
         // Its holders need microseconds. One that was stopped half way must not hold us up for ever.
-        for _ in 0..1000 {
+        let mut limit = None;
+        loop {
             match flock(fd, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
                     let right = Self { fd, place };
                     // Checked under the right: from here on, nobody who asks for it can take the name away.
                     return Ok((!has_lost_name(place, id)).then_some(right));
                 }
-                Err(Errno::AGAIN | Errno::INTR) => pause(),
+                Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(errno) => return Err(Error::os(Operation::Remove, errno)),
             }
+            let now = clock::monotonic();
+            let limit = *limit.get_or_insert_with(|| {
+                let a_second = now.after(Duration::from_secs(1));
+                until.map_or(a_second, |until| until.min(a_second))
+            });
+            if now >= limit {
+                return Err(Error::Busy);
+            }
+            clock::pause(Duration::from_millis(1));
         }
-        Err(Error::Busy)
+    }
+
+    /// Whether the kernel would let us remove the file, as far as that can be told beforehand: the directory must be
+    /// writable and, if it is sticky, it or the file our own (or we are root).
+    pub(crate) fn is_permitted(&self) -> Result<(), Error> {
+        let os = |errno| Error::os(Operation::Remove, errno);
+        let dir_path = self.place.dir_path();
+        let dir = stat(dir_path.as_c_str()).map_err(os)?;
+        let file = fstat(self.fd).map_err(os)?;
+        let we = geteuid();
+        if Mode::from_raw_mode(dir.st_mode).contains(Mode::SVTX)
+            && !we.is_root()
+            && ![dir.st_uid, file.st_uid].contains(&we.as_raw())
+        {
+            return Err(Error::PermissionDenied);
+        }
+        match accessat(CWD, dir_path.as_c_str(), Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+            // An old kernel cannot say it of a set-user-id program; then unlinking tells.
+            Ok(()) | Err(Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(errno) => Err(os(errno)),
+        }
     }
 
     /// Removes the file.
@@ -292,13 +349,6 @@ impl Drop for RemovalRight<'_> {
     fn drop(&mut self) {
         // Closing the descriptor would do it as well; an error would leave it to that.
         let _ = flock(self.fd, FlockOperation::Unlock);
-    }
-}
-
-/// A millisecond, or less if a signal comes.
-fn pause() {
-    match nanosleep(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }) {
-        NanosleepRelativeResult::Ok | NanosleepRelativeResult::Interrupted(_) | NanosleepRelativeResult::Err(_) => {}
     }
 }
 

@@ -10,21 +10,21 @@ use core::sync::atomic::AtomicU32;
 
 use rustix::io::Errno;
 use rustix::thread::clock_nanosleep_absolute;
-use rustix::thread::futex::{Flags, wait_bitset, wake as futex_wake};
+use rustix::thread::futex::{Flags, wait_bitset, wake as futex_wake, wake_bitset};
 use rustix::time::{ClockId, Timespec};
 
 use crate::moment::Moment;
 use crate::protocol::Slept;
 
-/// Sleeps while `word` is `expected`, at the longest until `until` (CLOCK_MONOTONIC, absolute: a signal handler that
+/// Sleeps among those of this `age` (0 to 31) while `word` is `expected`, at the longest until `until` (CLOCK_MONOTONIC, absolute: a signal handler that
 /// interrupts the sleep does not prolong it).
 #[doc(alias = "FUTEX_WAIT_BITSET")]
-pub(crate) fn sleep(word: &AtomicU32, expected: u32, until: Moment) -> Slept {
+pub(crate) fn sleep(word: &AtomicU32, expected: u32, until: Moment, age: u32) -> Slept {
     // The type of `tv_nsec` differs between targets.
     #[allow(clippy::cast_lossless)]
     let until = Timespec { tv_sec: i64::try_from(until.sec).unwrap_or(i64::MAX), tv_nsec: until.nsec as _ };
     loop {
-        return match wait_bitset(word, Flags::empty(), expected, Some(&until), NonZeroU32::MAX) {
+        return match wait_bitset(word, Flags::empty(), expected, Some(&until), bit(age)) {
             Ok(()) => Slept::Woken,
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN) => Slept::Changed,
@@ -43,4 +43,16 @@ pub(crate) fn sleep(word: &AtomicU32, expected: u32, until: Moment) -> Slept {
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
     // The only errors are those of a bad address; then nobody can sleep there either.
     futex_wake(word, Flags::empty(), count).map_or(0, |woken| woken as u32)
+}
+
+/// Wakes one sleeper of this age, and tells whether there was one.
+#[doc(alias = "FUTEX_WAKE_BITSET")]
+pub(crate) fn wake_aged(word: &AtomicU32, age: u32) -> bool {
+    // As above.
+    wake_bitset(word, Flags::empty(), 1, bit(age)).is_ok_and(|woken| woken != 0)
+}
+
+/// A sleeper has the bit of its age, and a wake-up reaches those that have a bit in common with it.
+fn bit(age: u32) -> NonZeroU32 {
+    NonZeroU32::new(1 << (age & 31)).unwrap_or(NonZeroU32::MIN)
 }

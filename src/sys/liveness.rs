@@ -57,9 +57,10 @@ impl Watch {
     }
 }
 
-/// All the proofs there are, about 20 µs: `start_time` is the one told by the grant, if the two can be compared. Of one
-/// that lives, gives the means to look again cheaply, where the kernel has them.
-pub(crate) fn examine(pid: u32, start_time: Option<u64>) -> (Liveness, Option<Watch>) {
+/// All the proofs there are, about 20 µs: `start_time` is the one told by the grant, if the two can be compared, and
+/// `proc_is_ours` says that /proc shows the processes of our PID namespace. Of one that lives, gives the means to look
+/// again cheaply, where the kernel has them.
+pub(crate) fn examine(pid: u32, start_time: Option<u64>, proc_is_ours: bool) -> (Liveness, Option<Watch>) {
     // The descriptor first: if the pid changes hands between the two, `/proc` tells of the new one, and the old one is dead.
     let (liveness, pidfd) = look_by_pidfd(pid);
     if liveness == Liveness::Dead {
@@ -67,7 +68,7 @@ pub(crate) fn examine(pid: u32, start_time: Option<u64>) -> (Liveness, Option<Wa
     }
     // The process was there a moment ago, so a file that can't be read (no /proc, hidepid) is doubt, not proof.
     let mut buffer = [0; super::process::STAT_CAPACITY];
-    if let Some(stat) = read_stat(pid, &mut buffer) {
+    if let Some(stat) = read_stat(pid, &mut buffer).filter(|_| proc_is_ours) {
         let reused = start_time.is_some_and(|start_time| start_time != stat.start_time);
         if reused || stat.has_exited() {
             return (Liveness::Dead, None);

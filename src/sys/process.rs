@@ -18,12 +18,12 @@ use rustix::fs::{Mode, OFlags, fstat, open, stat};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use rustix::process::{PidfdFlags, getpid, getuid, pidfd_open};
-use rustix::thread::sched_yield;
 
 use crate::error::{Error, Operation};
 use crate::name::push_decimal;
 use crate::owner::Stat;
 use crate::record::{Holder, PROGRAM_CAPACITY};
+use crate::sys::clock;
 
 /// A stat line has at most 52 numbers of 20 digits and a name of 64 bytes; what we read of it ends at the 22nd.
 pub(crate) const STAT_CAPACITY: usize = 512;
@@ -116,7 +116,6 @@ impl Process {
             pid: self.pid(),
             start_time: self.start_time(),
             uid: self.0.uid.load(Ordering::Relaxed),
-            pid_ns: self.pid_ns(),
             program: self.0.program.each_ref().map(|word| word.load(Ordering::Relaxed)),
         }
     }
@@ -125,17 +124,20 @@ impl Process {
     fn identify(self) {
         let page = self.0;
         let pid = getpid().as_raw_nonzero().get() as u32;
-        if page.token.load(Ordering::Acquire) != 0 {
+        let token = page.token.load(Ordering::Acquire);
+        if token != 0 {
             if page.pid.load(Ordering::Relaxed) == pid {
                 return;
             }
-            // A child on a kernel that could not wipe the page. It has one thread, so nobody else is in here.
-            page.busy.store(0, Ordering::Relaxed);
-            page.token.store(0, Ordering::Relaxed);
+            // A child on a kernel that could not wipe the page. Of its threads, one makes the page anew. Should another
+            // be at it already when `busy`, which may be the parent's, is cleared, both write the same.
+            if page.token.compare_exchange(token, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                page.busy.store(0, Ordering::Relaxed);
+            }
         }
         // Acquire: pairs with the Release of `busy` below.
         while page.busy.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            sched_yield();
+            clock::yield_to_others();
         }
         if page.token.load(Ordering::Relaxed) == 0 {
             let set = |cell: &AtomicU32, value| cell.store(value, Ordering::Relaxed);

@@ -182,7 +182,9 @@ fn wake_ups_by(unget: impl FnOnce(ResourceLock, ResourceLock)) -> Option<Vec<Cal
         waiter.succeeds();
     })?;
     let futex_calls = calls.into_iter().filter(|call| call.number == libc::SYS_futex);
-    Some(futex_calls.inspect(|call| assert_eq!(call.arguments[1] as i32, libc::FUTEX_WAKE)).collect())
+    // Without the flag of a private futex, which would reach no other process.
+    let operations = [libc::FUTEX_WAKE, libc::FUTEX_WAKE_BITSET];
+    Some(futex_calls.inspect(|call| assert!(operations.contains(&(call.arguments[1] as i32)))).collect())
 }
 
 /// Seen to fail with a release that forgets its wake-up, and with a private futex.
@@ -191,8 +193,8 @@ fn an_unget_wakes_one_sleeper() {
     let Some(wake_ups) = wake_ups_by(|holder, _| assert!(holder.unget_lock(false, ""))) else {
         return pass_over("an_unget_wakes_one_sleeper", "ptrace is not permitted");
     };
-    // A second one, if the waiter was between two slices at the first.
-    assert!((1..=2).contains(&wake_ups.len()), "{}", wake_ups.len());
+    // More than one, if the waiter was between two slices at the first, or has become older since.
+    assert!((1..=4).contains(&wake_ups.len()), "{}", wake_ups.len());
     assert!(wake_ups.iter().all(|call| call.arguments[2] == 1));
 }
 
