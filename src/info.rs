@@ -1,13 +1,14 @@
 //! Who holds or held the lock, since when and why: for programs and for people.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
 use heapless::String;
 
 use crate::moment::Moment;
-use crate::record::{Ending, HISTORY_CAPACITY, INFO_CAPACITY, PROGRAM_CAPACITY, Report, to_string};
-use crate::word::Kind;
+use crate::record::{Ending, HISTORY_CAPACITY, INFO_CAPACITY, PROGRAM_CAPACITY, Record, Report, to_string};
+use crate::word::{Kind, State, Word};
 
 /// The lock info as the reference gives it: `2024-10-20 16:00:51.864484 - text`. Empty if there was no grant yet.
 pub type LockInfo = String<{ TIME_CAPACITY + 3 + INFO_CAPACITY }>;
@@ -111,6 +112,15 @@ impl Grant {
         Self { program: to_string(&bytes, len as u32), report, offset_at }
     }
 
+    /// The published grant that `word` names, if it names one.
+    pub(crate) fn of_holder(record: &Record, word: Word, offset_at: Option<OffsetAt>) -> Option<Self> {
+        let State::Held(kind) = word.state() else { return None };
+        let mut report = record.report(record.number_of(word))?;
+        // The entry may lag behind: who detaches changes the word first.
+        report.kind = Some(kind);
+        Some(Self::new(report, offset_at))
+    }
+
     /// The number of this grant. Successive grants have successive numbers, modulo 2^32; the first one's is random.
     pub fn number(&self) -> u32 {
         self.report.number
@@ -162,6 +172,11 @@ impl Grant {
         self.report.held_for()
     }
 
+    /// When it was granted, on CLOCK_MONOTONIC.
+    pub(crate) fn since(&self) -> Moment {
+        self.report.since
+    }
+
     /// The reference's form: time and text, with nothing escaped.
     pub(crate) fn to_lock_info(&self) -> LockInfo {
         let mut text = LockInfo::new();
@@ -209,6 +224,12 @@ fn is_harmful(character: char) -> bool {
 /// The grants that the lock remembers, newest first; see [`ResourceLock::history`](crate::ResourceLock::history).
 pub type History = heapless::Vec<Grant, HISTORY_CAPACITY>;
 
+pub(crate) fn history_of(record: &Record, offset_at: Option<OffsetAt>) -> History {
+    let Some(newest) = record.newest() else { return History::new() };
+    let older = (1..HISTORY_CAPACITY as u32).filter_map(|age| record.report(newest.number.wrapping_sub(age)));
+    core::iter::once(newest.clone()).chain(older).map(|report| Grant::new(report, offset_at)).collect()
+}
+
 /// What happened to the lock since it was made. All of them wrap at 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -225,6 +246,21 @@ pub struct Counters {
     pub forced: u32,
     /// The longest hold that its holder ended itself, to the kernel's tick (1 to 10 ms).
     pub longest_hold: Duration,
+}
+
+impl Counters {
+    pub(crate) fn of(record: &Record) -> Self {
+        // Relaxed: statistics.
+        let get = |cell: &AtomicU32| cell.load(Ordering::Relaxed);
+        Self {
+            grants: get(&record.published).wrapping_sub(get(&record.origin)),
+            contended: get(&record.contended),
+            timeouts: get(&record.timeouts),
+            recoveries: get(&record.recoveries),
+            forced: get(&record.forced),
+            longest_hold: Duration::from_millis(u64::from(get(&record.longest_hold_ms))),
+        }
+    }
 }
 
 #[cfg(test)]

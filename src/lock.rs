@@ -18,13 +18,13 @@ use core::time::Duration;
 use crate::device::{self, LockName};
 use crate::error::{Error, LockError};
 use crate::guard::Guard;
-use crate::info::{Counters, Escaped, Grant, History, LockInfo, OffsetAt};
+use crate::info::{self, Counters, Escaped, Grant, History, LockInfo, OffsetAt};
 use crate::log::{Shown, debug, warn};
 use crate::moment::Moment;
 use crate::name;
 use crate::owner::Liveness;
 use crate::protocol::{self, Depth, Granted, Host, Refused, Request, SLICE, STARVES_AFTER, Slept};
-use crate::record::{Ending, HISTORY_CAPACITY, Record, age_of};
+use crate::record::{Ending, Record, age_of};
 use crate::region::{self, Region};
 use crate::sys::clock::{self, WallClock};
 use crate::sys::file::{Making, Place};
@@ -70,11 +70,11 @@ const HARDLY_DEAD_WITHIN: Duration = Duration::from_micros(100);
 #[derive(Clone, Copy, Debug)]
 #[must_use = "options open nothing until `open` is called"]
 pub struct OpenOptions<'a> {
-    dir: &'a str,
+    pub(crate) dir: &'a str,
     making: Making,
     create: bool,
     recover: bool,
-    offset_at: Option<OffsetAt>,
+    pub(crate) offset_at: Option<OffsetAt>,
 }
 
 impl Default for OpenOptions<'_> {
@@ -487,6 +487,34 @@ impl ResourceLock {
         }
     }
 
+    /// Releases exactly the hold `grant`, whoever has it: `true` if it still stood. It is the way out for a program that
+    /// started the holder and *knows* that it has ended, such as a parent that has waited for it.
+    ///
+    /// Unlike a forced unget, it never ends a hold that came after, and it counts as an ordinary release.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use resourcelock::ResourceLock;
+    /// let (child, parent) = (ResourceLock::open("doc-unget-grant")?, ResourceLock::open("doc-unget-grant")?);
+    /// std::mem::forget(child.try_lock("ends without a word")?);
+    /// let grant = parent.holder().ok_or("held")?;
+    /// assert!(parent.unget_grant(&grant, "on behalf of the child"));
+    /// assert!(!parent.unget_grant(&grant, "a second time"));
+    /// # parent.remove(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unget_grant(&self, grant: &Grant, where_called: &str) -> bool {
+        self.adopt();
+        let record = self.region.record();
+        let word = Word::held(grant.kind(), grant.pid(), grant.number());
+        // The word has six bits of the grant's number; the record knows the others.
+        if self.word().identity() != word || record.number_of(word) != grant.number() {
+            return false;
+        }
+        self.end_hold(word, grant.number(), where_called).is_ok()
+    }
+
     fn log_extraneous(&self, where_called: &str) -> bool {
         debug!("<{}> Extraneous lock unget request ignored <{}>", self.shown_name(), Shown(Escaped(where_called)));
         false
@@ -637,24 +665,12 @@ impl ResourceLock {
     /// # }
     /// ```
     pub fn history(&self) -> History {
-        let record = self.region.record();
-        let Some(newest) = record.newest() else { return History::new() };
-        let older = (1..HISTORY_CAPACITY as u32).filter_map(|age| record.report(newest.number.wrapping_sub(age)));
-        core::iter::once(newest.clone()).chain(older).map(|report| Grant::new(report, self.offset_at)).collect()
+        info::history_of(self.region.record(), self.offset_at)
     }
 
     /// What happened to the lock since it was made.
     pub fn counters(&self) -> Counters {
-        let record = self.region.record();
-        let get = |cell: &AtomicU32| cell.load(Ordering::Relaxed);
-        Counters {
-            grants: get(&record.published).wrapping_sub(get(&record.origin)),
-            contended: get(&record.contended),
-            timeouts: get(&record.timeouts),
-            recoveries: get(&record.recoveries),
-            forced: get(&record.forced),
-            longest_hold: Duration::from_millis(u64::from(get(&record.longest_hold_ms))),
-        }
+        Counters::of(self.region.record())
     }
 
     /// Removes the lock: its file goes away, and open handles go on with a new one when they next get it.
@@ -871,18 +887,19 @@ impl ResourceLock {
 
     /// The published grant that `word` names, if it names one.
     fn grant_of(&self, word: Word) -> Option<Grant> {
-        let State::Held(kind) = word.state() else { return None };
-        let record = self.region.record();
-        let mut report = record.report(record.number_of(word))?;
-        // The entry may lag behind: who detaches changes the word first.
-        report.kind = Some(kind);
-        Some(Grant::new(report, self.offset_at))
+        Grant::of_holder(self.region.record(), word, self.offset_at)
     }
 
     /// Releases exactly the grant `ticket`; if that does not hold any more, tells the word that is there instead.
     pub(crate) fn release(&self, ticket: Ticket, where_called: &str) -> Result<(), Word> {
-        let record = self.region.record();
         let Some((word, number)) = self.holds_by(ticket) else { return Err(self.word()) };
+        self.end_hold(word, number, where_called)
+    }
+
+    /// Releases grant `number`, by which `word` holds: ours, or that of a process that has ended.
+    #[inline]
+    fn end_hold(&self, word: Word, number: u32, where_called: &str) -> Result<(), Word> {
+        let record = self.region.record();
         let now = clock::monotonic_coarse();
         // Before the release, while the entry is ours alone. If we die in between, the next holder overwrites it.
         record.count_hold(number, now);
@@ -1111,33 +1128,34 @@ impl Linux<'_> {
                 return watch.look() == Liveness::Dead;
             }
         }
-        let (record, process) = (self.record(), self.lock.process);
-        if record.home_pid_ns.load(Ordering::Relaxed) != process.pid_ns() {
-            // Its pid means another process here, or none.
-            return false;
-        }
-        let comparable = record.home_time_ns.load(Ordering::Relaxed) == process.time_ns();
-        let report = record.report(record.number_of(word)).filter(|report| report.holder.pid == word.pid());
-        let start_time = report.as_ref().map(|report| report.holder.start_time);
-        let start_time = start_time.filter(|&start_time| comparable && start_time != 0);
-        if word.pid() == process.pid() {
-            // Another handle of ours, or a process that had our pid before us.
-            return process.start_time() != 0
-                && start_time.is_some_and(|start_time| start_time != process.start_time());
-        }
-        let is_young = || report.is_some_and(|report| clock::monotonic().since(report.since) < HARDLY_DEAD_WITHIN);
-        let liveness = match depth {
-            Depth::Quick if is_young() => liveness::glance(word.pid()),
-            Depth::Quick => liveness::look(word.pid()),
-            Depth::Thorough => {
-                // Our own start time is known only if /proc showed us ourselves. If not, it shows another PID namespace, and
-                // other processes under these pids.
-                let proc_is_ours = process.start_time() != 0;
-                let (liveness, watch) = liveness::examine(word.pid(), start_time, proc_is_ours);
-                self.watched = watch.map(|watch| (word.identity(), watch));
-                liveness
-            }
-        };
+        let (liveness, watch) = liveness_of(self.record(), self.lock.process, word, depth);
+        self.watched = watch.map(|watch| (word.identity(), watch));
         liveness == Liveness::Dead
+    }
+}
+
+/// What is known of the process that `word` names as its holder.
+pub(crate) fn liveness_of(record: &Record, process: Process, word: Word, depth: Depth) -> (Liveness, Option<Watch>) {
+    if record.home_pid_ns.load(Ordering::Relaxed) != process.pid_ns() {
+        // Its pid means another process here, or none.
+        return (Liveness::Alive, None);
+    }
+    let comparable = record.home_time_ns.load(Ordering::Relaxed) == process.time_ns();
+    let report = record.report(record.number_of(word)).filter(|report| report.holder.pid == word.pid());
+    let start_time = report.as_ref().map(|report| report.holder.start_time);
+    let start_time = start_time.filter(|&start_time| comparable && start_time != 0);
+    // Our own is known only if /proc showed us ourselves. If not, it shows another PID namespace, and other processes
+    // under these pids.
+    let proc_is_ours = process.start_time() != 0;
+    if word.pid() == process.pid() {
+        // Another handle of ours, or a process that had our pid before us.
+        let was_another = proc_is_ours && start_time.is_some_and(|start_time| start_time != process.start_time());
+        return (if was_another { Liveness::Dead } else { Liveness::Alive }, None);
+    }
+    let is_young = || report.is_some_and(|report| clock::monotonic().since(report.since) < HARDLY_DEAD_WITHIN);
+    match depth {
+        Depth::Quick if is_young() => (liveness::glance(word.pid()), None),
+        Depth::Quick => (liveness::look(word.pid()), None),
+        Depth::Thorough => liveness::examine(word.pid(), start_time, proc_is_ours),
     }
 }

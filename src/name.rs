@@ -8,9 +8,12 @@ pub const NAME_CAPACITY: usize = 255;
 /// Longest directory path, in bytes.
 pub const DIR_CAPACITY: usize = 255;
 
-/// Every lock's file begins with this, so that `ls` explains it, and so that a lock and the reference's semaphore and
+/// Every lock's file name begins with this, and the lock's name follows, so that a directory can be searched for locks. (Of
+/// a name over 242 bytes only the beginning and a hash follow; opened by that, it is the same file.)
+///
+/// The prefix is there so that `ls` explains it, and so that a lock and the reference's semaphore and
 /// shared memory of the same name (`sem.NAME` and `NAME` in /dev/shm) live side by side.
-pub(crate) const FILE_PREFIX: &str = "resourcelock.";
+pub const FILE_PREFIX: &str = "resourcelock.";
 
 /// A path with its NUL: a directory, a slash, a file name.
 pub(crate) const PATH_CAPACITY: usize = DIR_CAPACITY + 1 + NAME_CAPACITY + 1;

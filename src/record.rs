@@ -175,6 +175,23 @@ const _: () = {
     assert!(64 % HISTORY_CAPACITY == 0);
 };
 
+/// Of a record that was read twice from its file, forgets what had changed in between: that may be half written. What a
+/// reader of mapped memory finds out by an entry's stamp, which it reads before and behind the rest, a copy cannot tell.
+///
+/// A writer that was at work during the first reading has moved the stamp by the second, or the text again.
+pub(crate) fn forget_what_differs(record: &mut [u8; RECORD_SIZE], again: &[u8; RECORD_SIZE]) {
+    const AMENDMENTS: usize = offset_of!(Record, amendments);
+    const ENTRIES: usize = offset_of!(Record, entries);
+    let amendments = (0..2).map(|index| (AMENDMENTS + index * size_of::<Amendment>(), size_of::<Amendment>()));
+    let entries = (0..HISTORY_CAPACITY).map(|index| (ENTRIES + index * size_of::<Entry>(), size_of::<Entry>()));
+    for (start, len) in amendments.chain(entries) {
+        if record[start..start + len] != again[start..start + len] {
+            // The stamp comes first, in both; zero is that of nothing.
+            record[start..start + size_of::<Cell>()].fill(0);
+        }
+    }
+}
+
 /// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -699,6 +716,32 @@ mod tests {
         record.publish(8, Kind::Process, &HOLDER, NOW, NOW, "late");
         assert_eq!(record.published.load(Ordering::Relaxed), 99);
         assert_eq!(record.newest().unwrap().number, 99);
+    }
+
+    #[test]
+    fn of_two_readings_only_what_agrees_is_kept() {
+        let first = [0; RECORD_SIZE];
+        let stamps = (0..2)
+            .map(|index| (offset_of!(Record, amendments) + index * 152, 152))
+            .chain((0..16).map(|index| (512 + index * 224, 224)));
+        for (start, len) in stamps {
+            for at in [start, start + 4, start + len - 1] {
+                let (mut record, mut again) = (first, first);
+                record[start] = 9;
+                again[start] = 9;
+                forget_what_differs(&mut record, &again);
+                assert_eq!(record[start], 9, "kept");
+                again[at] ^= 1;
+                forget_what_differs(&mut record, &again);
+                assert_eq!(record[start], 0, "forgotten");
+            }
+        }
+        let (mut record, mut again) = (first, first);
+        again[offset_of!(Record, word)] = 1;
+        record[512] = 9;
+        again[512] = 9;
+        forget_what_differs(&mut record, &again);
+        assert_eq!(record[512], 9, "an entry stands whatever the word does");
     }
 
     /// On a machine that orders memory weakly, too: Miri shows a reader old values wherever the orderings allow it.

@@ -9,6 +9,7 @@
 //!   same right that removing takes. Its word stays retired until the rest is in place.
 #![allow(unsafe_code)]
 
+use core::mem::transmute;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -17,7 +18,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::error::{Error, NotALock, Operation};
 use crate::moment::Moment;
-use crate::record::{MAGIC, RECORD_SIZE, Record, VERSION};
+use crate::record::{MAGIC, RECORD_SIZE, Record, VERSION, forget_what_differs};
 use crate::sys::clock;
 use crate::sys::file::{self, FileId, Making, Place, RemovalRight};
 use crate::sys::futex;
@@ -251,6 +252,40 @@ fn attach(
         return Ok((fd, id, mapping));
     }
     Err(Error::Busy)
+}
+
+/// How often a copy is taken again because just the newest grant was being written.
+const COPIES: usize = 8;
+
+/// A copy of the lock's record, validated, and whether whoever opens the lock makes it new first: it was removed, or is of
+/// another boot.
+///
+/// By reading and not by mapping: that needs no permission to write, changes nothing, waits for nobody, and a file that is
+/// cut short meanwhile is an error and not SIGBUS.
+pub(crate) fn copy(place: &Place) -> Result<(Record, bool), Error> {
+    let fd = file::open_named_to_read(place)?.ok_or(Error::NotFound)?;
+    let mut tries = 0;
+    let record = loop {
+        let mut bytes = file::read_record(&fd)?;
+        // SeqCst: everything of the second reading comes after everything of the first.
+        fence(Ordering::SeqCst);
+        forget_what_differs(&mut bytes, &file::read_record(&fd)?);
+        // SAFETY: the sizes agree, or this would not compile, and a `Record` is integers for which every bit pattern is
+        // valid.
+        let record = unsafe { transmute::<[u8; RECORD_SIZE], Record>(bytes) };
+        tries += 1;
+        let word = Word(record.word.load(Ordering::Relaxed));
+        // Found at the first try, but for a lock that is granted all the time.
+        if tries == COPIES || record.report(record.number_of(word)).is_some() || record.newest().is_none() {
+            break record;
+        }
+    };
+    recognise(&record)?;
+    let is_retired = Word(record.word.load(Ordering::Relaxed)).state() == State::Retired;
+    if is_retired || is_of_another_boot(&record, fd.as_fd()) {
+        return Ok((record, true));
+    }
+    if record.header_is_whole() { Ok((record, false)) } else { Err(Error::Corrupt) }
 }
 
 /// Removes the file that has the lock's name though it is no lock that this build can use, as long as it is a file.

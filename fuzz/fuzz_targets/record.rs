@@ -8,7 +8,7 @@ use std::fs;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use resourcelock::{Error, INFO_CAPACITY, RECORD_SIZE, ResourceLock, Timeout};
+use resourcelock::{Error, INFO_CAPACITY, OpenOptions, RECORD_SIZE, ResourceLock, Timeout};
 
 fn dir() -> &'static str {
     static DIR: OnceLock<String> = OnceLock::new();
@@ -41,6 +41,17 @@ fn use_everything(lock: &ResourceLock) {
     let _ = (lock.i_have_the_lock(), lock.recovered_from());
 }
 
+/// Changes nothing, whatever the file is.
+fn look(options: OpenOptions<'_>) {
+    if let Ok(snapshot) = options.inspect("fuzz") {
+        for grant in snapshot.history().into_iter().chain(snapshot.holder()).chain(snapshot.last_grant()) {
+            assert!(grant.info().len() <= INFO_CAPACITY);
+        }
+        let _ = (snapshot.status(), snapshot.counters(), snapshot.held_for(), snapshot.pid(), snapshot.has_waiters());
+        assert!(!snapshot.wants_handoff() || snapshot.is_locked());
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((&how, bytes)) = input.split_first() else { return };
     let mut record = [0; RECORD_SIZE];
@@ -52,6 +63,7 @@ fuzz_target!(|input: &[u8]| {
     let file = format!("{}/resourcelock.fuzz", dir());
     fs::write(&file, record).expect("space for a record");
     let options = ResourceLock::options().dir(dir());
+    look(options);
     match options.open("fuzz") {
         Ok(lock) => {
             use_everything(&lock);

@@ -3,7 +3,8 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
-use rustix::thread::{NanosleepRelativeResult, nanosleep};
+use rustix::io::Errno;
+use rustix::thread::{NanosleepRelativeResult, clock_nanosleep_absolute, nanosleep};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::moment::Moment;
@@ -80,9 +81,7 @@ pub(crate) fn monotonic_coarse() -> Moment {
 
 /// Sleeps for that long, or less if a signal comes.
 pub(crate) fn pause(duration: Duration) {
-    // Shorter than a second, so the nanoseconds are all of it. Their type differs between targets.
-    let time = Timespec { tv_sec: 0, tv_nsec: duration.subsec_nanos() as _ };
-    match nanosleep(&time) {
+    match nanosleep(&timespec(Moment::default().after(duration))) {
         NanosleepRelativeResult::Ok | NanosleepRelativeResult::Interrupted(_) | NanosleepRelativeResult::Err(_) => {}
     }
 }
@@ -91,6 +90,19 @@ pub(crate) fn pause(duration: Duration) {
 /// sched_yield(2) does nothing.
 pub(crate) fn yield_to_others() {
     pause(Duration::from_micros(50));
+}
+
+/// Sleeps until `until`, on CLOCK_MONOTONIC; a signal does not end the sleep.
+pub(crate) fn sleep_until(until: Moment) {
+    let until = timespec(until);
+    while let Err(Errno::INTR) = clock_nanosleep_absolute(ClockId::Monotonic, &until) {}
+}
+
+/// As the kernel takes it.
+pub(crate) fn timespec(moment: Moment) -> Timespec {
+    // The type of `tv_nsec` differs between targets.
+    #[allow(clippy::cast_lossless)]
+    Timespec { tv_sec: i64::try_from(moment.sec).unwrap_or(i64::MAX), tv_nsec: moment.nsec as _ }
 }
 
 #[inline]

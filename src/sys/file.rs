@@ -10,7 +10,7 @@ use rustix::fs::{
     Access, AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat, accessat, fallocate, fchmod,
     fchown, flock, fstat, fstatfs, linkat, lstat, open, openat, stat, unlink,
 };
-use rustix::io::{Errno, pwrite};
+use rustix::io::{Errno, pread, pwrite};
 use rustix::process::{Gid, geteuid};
 
 use crate::error::{Error, NotALock, Operation};
@@ -111,9 +111,18 @@ fn leads_elsewhere(place: &Place, id: FileId) -> bool {
 
 /// Opens the file that has the lock's name, if there is one, and makes sure that it can be mapped.
 pub(crate) fn open_named(place: &Place) -> Result<Option<(OwnedFd, FileId)>, Error> {
+    open_named_for(OFlags::RDWR, place)
+}
+
+/// As [`open_named`], for those who only look.
+pub(crate) fn open_named_to_read(place: &Place) -> Result<Option<OwnedFd>, Error> {
+    Ok(open_named_for(OFlags::RDONLY, place)?.map(|(fd, _)| fd))
+}
+
+fn open_named_for(access: OFlags, place: &Place) -> Result<Option<(OwnedFd, FileId)>, Error> {
     // No O_CREAT: with fs.protected_regular that fails on another user's file in a sticky directory, even for root.
     // O_NONBLOCK and O_NOCTTY: if the name is that of a FIFO or a terminal, opening it must not have effects.
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = match open(place.path().as_c_str(), flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(Errno::NOENT) => return Ok(None),
@@ -132,6 +141,25 @@ pub(crate) fn open_named(place: &Place) -> Result<Option<(OwnedFd, FileId)>, Err
     }
     let id = FileId::of(&stat);
     Ok(Some((fd, id)))
+}
+
+/// Reads the whole record, as it is at this moment.
+///
+/// # Errors
+///
+/// [`NotALock::WrongSize`] if the file has been cut short since it was opened.
+pub(crate) fn read_record(fd: &OwnedFd) -> Result<[u8; RECORD_SIZE], Error> {
+    let mut bytes = [0; RECORD_SIZE];
+    let mut len = 0;
+    while len < RECORD_SIZE {
+        match pread(fd, &mut bytes[len..], len as u64) {
+            Ok(0) => return Err(Error::NotALock(NotALock::WrongSize(len as u64))),
+            Ok(read) => len += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::os(Operation::Open, errno)),
+        }
+    }
+    Ok(bytes)
 }
 
 /// How a new file is to be made.

@@ -9,29 +9,26 @@ use core::num::NonZeroU32;
 use core::sync::atomic::AtomicU32;
 
 use rustix::io::Errno;
-use rustix::thread::clock_nanosleep_absolute;
 use rustix::thread::futex::{Flags, wait_bitset, wake as futex_wake, wake_bitset};
-use rustix::time::{ClockId, Timespec};
 
+use super::clock;
 use crate::moment::Moment;
 use crate::protocol::Slept;
 
-/// Sleeps among those of this `age` (0 to 31) while `word` is `expected`, at the longest until `until` (CLOCK_MONOTONIC, absolute: a signal handler that
-/// interrupts the sleep does not prolong it).
+/// Sleeps among those of this `age` (0 to 31) while `word` is `expected`, at the longest until `until` (CLOCK_MONOTONIC,
+/// absolute: a signal handler that interrupts the sleep does not prolong it).
 #[doc(alias = "FUTEX_WAIT_BITSET")]
 pub(crate) fn sleep(word: &AtomicU32, expected: u32, until: Moment, age: u32) -> Slept {
-    // The type of `tv_nsec` differs between targets.
-    #[allow(clippy::cast_lossless)]
-    let until = Timespec { tv_sec: i64::try_from(until.sec).unwrap_or(i64::MAX), tv_nsec: until.nsec as _ };
+    let timespec = clock::timespec(until);
     loop {
-        return match wait_bitset(word, Flags::empty(), expected, Some(&until), bit(age)) {
+        return match wait_bitset(word, Flags::empty(), expected, Some(&timespec), bit(age)) {
             Ok(()) => Slept::Woken,
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN) => Slept::Changed,
             Err(Errno::TIMEDOUT) => Slept::UntilTheEnd,
             // No futexes, in this kernel or in this sandbox. Then a wait is a look at the end of every slice.
             Err(_) => {
-                while let Err(Errno::INTR) = clock_nanosleep_absolute(ClockId::Monotonic, &until) {}
+                clock::sleep_until(until);
                 Slept::UntilTheEnd
             }
         };

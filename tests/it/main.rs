@@ -11,6 +11,7 @@ mod force;
 mod fork;
 mod info;
 mod layout;
+mod snapshot;
 mod support;
 mod timeouts;
 mod vanished;
