@@ -1,7 +1,8 @@
 //! The exit statuses: their one home. `--help` lists them from here.
 //!
 //! 0 and 1 answer the question that was asked; 2 is for words that make no sense; from 64 on they are those of
-//! sysexits.h, and above 128 the shell's way of naming a signal.
+//! sysexits.h; 126 and 127 are what a shell says of commands that it cannot run; and above 128 is its way of naming a
+//! signal.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -10,25 +11,28 @@ use resourcelock::Error;
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Exit {
-    Done = 0,
-    No = 1,
-    Usage = 2,
-    NotALock = 65,
-    Unavailable = 69,
-    System = 71,
-    CannotCreate = 73,
-    Output = 74,
-    Busy = 75,
-    NoPermission = 77,
-    HungUp = 129,
-    Interrupted = 130,
-    Terminated = 143,
+    Done,
+    No,
+    Usage,
+    NotALock,
+    Unavailable,
+    System,
+    CannotCreate,
+    Output,
+    Busy,
+    NoPermission,
+    NotRunnable,
+    NoProgram,
+    HungUp,
+    Interrupted,
+    Terminated,
+    /// Whatever somebody else says: the command that was run, or `--conflict-exit-code`.
+    Given(u8),
 }
 
 impl Exit {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Done,
         Self::No,
         Self::Usage,
@@ -39,15 +43,38 @@ impl Exit {
         Self::Output,
         Self::Busy,
         Self::NoPermission,
+        Self::NotRunnable,
+        Self::NoProgram,
         Self::HungUp,
         Self::Interrupted,
         Self::Terminated,
     ];
 
+    pub(crate) fn status(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::NotALock => 65,
+            Self::Unavailable => 69,
+            Self::System => 71,
+            Self::CannotCreate => 73,
+            Self::Output => 74,
+            Self::Busy => 75,
+            Self::NoPermission => 77,
+            Self::NotRunnable => 126,
+            Self::NoProgram => 127,
+            Self::HungUp => 129,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+            Self::Given(status) => status,
+        }
+    }
+
     fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done; also the end of a trace by Ctrl-C",
-            Self::No => "no: the get timed out, there was nothing to unget, or the hold was forced off",
+            Self::No => "no: timed out, nothing to unget or remove, forced off, or held and so not removed",
             Self::Usage => "usage: unknown words, a bad name, directory, message or number",
             Self::NotALock => "the file of this name is no lock, one of another version, or damaged",
             Self::Unavailable => "the lock went away while it was held, or cannot be used",
@@ -56,25 +83,29 @@ impl Exit {
             Self::Output => "the answer could not be written; a get has released the lock again",
             Self::Busy => "others keep removing and making the lock; try again",
             Self::NoPermission => "no permission",
+            Self::NotRunnable => "run: the program was found but cannot be run",
+            Self::NoProgram => "run: there is no such program",
             Self::HungUp => "ended by SIGHUP; nothing is held",
             Self::Interrupted => "ended by SIGINT (Ctrl-C); nothing is held",
             Self::Terminated => "ended by SIGTERM; nothing is held",
+            Self::Given(_) => "run: the program's own status",
         }
     }
 
     /// The table for `--help`.
     pub(crate) fn table() -> String {
-        Self::ALL.into_iter().fold(String::from("Exit status:"), |mut table, exit| {
+        let mut table = String::from("Exit status:");
+        for exit in Self::ALL {
             // Writing to a string does not fail.
-            let _ = write!(table, "\n  {:>3}  {}", exit as u8, exit.meaning());
-            table
-        })
+            let _ = write!(table, "\n  {:>3}  {}", exit.status(), exit.meaning());
+        }
+        table
     }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.status())
     }
 }
 

@@ -65,18 +65,18 @@ pub(crate) fn shown_in(options: OpenOptions<'_>) -> OpenOptions<'_> {
     if zone().is_some() { options.local_time(offset_at) } else { options }
 }
 
-/// The present time, in the form of the library's times.
-pub(crate) fn now() -> String {
+/// A time, in the form of the library's times.
+pub(crate) fn show(time: Timestamp) -> String {
     let (zone, suffix) = zone().map_or((TimeZone::UTC, " UTC"), |zone| (zone.clone(), ""));
-    let now = zone.to_datetime(Timestamp::now());
+    let time = zone.to_datetime(time);
     format!(
         "{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:06}{suffix}",
-        now.year(),
-        now.month(),
-        now.day(),
-        now.hour(),
-        now.minute(),
-        now.second(),
-        now.subsec_nanosecond() / 1000
+        time.year(),
+        time.month(),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.subsec_nanosecond() / 1000
     )
 }

@@ -10,10 +10,15 @@
 mod args;
 mod commands;
 mod exit;
+mod json;
 mod local_time;
 mod logger;
 mod output;
 mod signals;
+mod style;
+mod table;
+mod view;
+mod wording;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@ use resourcelock::{Error, Escaped, Grant};
 
 use crate::exit::Exit;
 
-/// An answer about a lock, with the reference's texts. Their `Display` has no line feed and nothing unescaped.
+/// An answer about a lock, with the reference's texts where it has one. Their `Display` has no line feed and nothing unescaped.
 pub(crate) enum Answer<'a> {
     Granted(Option<Grant>),
     TimedOut(Option<Grant>),
@@ -19,6 +19,11 @@ pub(crate) enum Answer<'a> {
     ForceReleased(&'a str),
     Extraneous(&'a str),
     NotOwned(&'a str),
+    IsFree,
+    WaitTimedOut(Option<Grant>),
+    Removed,
+    NothingToRemove,
+    NotRemoved(Option<Grant>),
     State { is_locked: bool, prior: Option<Grant> },
 }
 
@@ -42,6 +47,13 @@ impl Display for Answer<'_> {
             Self::NotOwned(at) => {
                 write!(f, "lock unget request ignored - lock not owned by current process <{}>", Escaped(at))
             }
+            Self::IsFree => write!(f, "lock is free"),
+            Self::WaitTimedOut(owner) => write!(f, "lock wait timed out - Current owner <{}>", Shown(owner)),
+            Self::Removed => write!(f, "lock removed"),
+            Self::NothingToRemove => write!(f, "Extraneous lock remove request ignored"),
+            Self::NotRemoved(owner) => {
+                write!(f, "lock remove request ignored - lock is held - Current owner <{}>", Shown(owner))
+            }
             Self::State { is_locked, prior } => {
                 let is_locked = if *is_locked { "True" } else { "False" };
                 write!(f, "is currently locked? <{is_locked}> Prior info <{}>", Shown(prior))
@@ -61,11 +73,6 @@ pub(crate) enum Unwritten {
 /// Prints `<NAME> answer`.
 pub(crate) fn answer(name: &str, answer: &Answer<'_>) -> Result<(), Unwritten> {
     print(&format!("<{}> {answer}\n", Escaped(name)))
-}
-
-/// Prints `time <NAME> answer`.
-pub(crate) fn answer_at(time: &str, name: &str, answer: &Answer<'_>) -> Result<(), Unwritten> {
-    print(&format!("{time} <{}> {answer}\n", Escaped(name)))
 }
 
 /// Prints a text that is harmless already.

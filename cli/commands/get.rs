@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use resourcelock::{Error, Escaped, Grant, Guard, Kind, LockError, ResourceLock};
+use resourcelock::{Error, Grant, Guard, LockError, ResourceLock};
 
 use crate::args::Args;
 use crate::exit::Exit;
-use crate::local_time;
+use crate::json::{self, Got};
 use crate::output::{self, Answer, Unwritten};
 use crate::signals::{self, Signal};
 
@@ -29,13 +29,19 @@ const TELLING_TAKES: Duration = Duration::from_millis(100);
 struct Attempt {
     lock: ResourceLock,
     message: String,
+    json: bool,
+    conflict: Exit,
     /// Locked by whoever decides how the hold ends; never unlocked again by one that ends the process.
     deciding: Mutex<()>,
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit, Error> {
-    let lock = local_time::shown_in(ResourceLock::options().dir(&args.dir)).open(&args.lock)?;
-    let attempt = Arc::new(Attempt { lock, message: args.message, deciding: Mutex::new(()) });
+    let lock = match super::making(&args) {
+        Ok(options) => options.open(&args.lock)?,
+        Err(exit) => return Ok(exit),
+    };
+    let Args { message, json, conflict, .. } = args;
+    let attempt = Arc::new(Attempt { lock, message, json, conflict, deciding: Mutex::new(()) });
     let for_signals = Arc::clone(&attempt);
     let (told, was_told) = mpsc::channel();
     if let Err(error) = signals::end_with(move |signal| for_signals.end_by(signal, &was_told)) {
@@ -53,11 +59,26 @@ impl Attempt {
     fn granted(&self, guard: Guard<'_>, auto_unget: Option<Duration>, told: &Sender<()>) -> Exit {
         // A signal that came before the grant ends us here, without a word.
         drop(self.decide());
-        let answered = self.answer(&Answer::Granted(self.lock.last_grant()));
+        let grant = self.lock.last_grant();
+        let answered = if self.json {
+            let dead = guard.recovered_from();
+            output::print(&json::get(
+                self.lock.lockname(),
+                Got {
+                    grant: grant.as_ref(),
+                    stays: auto_unget.is_none(),
+                    holder: None,
+                    recovered: guard.recovered(),
+                    recovered_from: dead.as_ref(),
+                },
+            ))
+        } else {
+            self.answer(&Answer::Granted(grant))
+        };
         // There is a receiver as long as there is the thread that waits for signals.
         let _ = told.send(());
         if guard.recovered() {
-            self.tell_of_the_dead(&guard);
+            super::tell_of_the_dead(&guard);
         }
         if answered == Err(Unwritten::Failed) {
             // Whoever hears of a failure believes that the lock is not held.
@@ -103,40 +124,11 @@ impl Attempt {
 
     fn timed_out(&self, owner: Option<&Grant>) -> Exit {
         let told = self.answer(&Answer::TimedOut(owner.cloned()));
-        self.complain_of_holder(owner);
+        super::complain_of_holder(self.lock.lockname(), owner);
         match told {
-            Ok(()) | Err(Unwritten::Unread) => Exit::No,
+            Ok(()) | Err(Unwritten::Unread) => self.conflict,
             Err(Unwritten::Failed) => Exit::Output,
         }
-    }
-
-    /// Says who is in the way, and what would help.
-    fn complain_of_holder(&self, owner: Option<&Grant>) {
-        let Some(owner) = owner else {
-            output::complain(self.lock.lockname(), &"the lock is just changing hands; try again");
-            return;
-        };
-        let who = who(owner.pid(), Some(owner));
-        let message = match owner.kind() {
-            Kind::Process => format!("held by {who}"),
-            Kind::Detached => format!("got by {who} and held until somebody ungets it"),
-            Kind::Foreign => {
-                format!("held by {who} of another PID namespace; if that has died, only 'unget' helps")
-            }
-        };
-        output::complain(self.lock.lockname(), &message);
-    }
-
-    fn tell_of_the_dead(&self, guard: &Guard<'_>) {
-        let dead = guard.recovered_from();
-        let mut who = who(guard.recovered_pid().unwrap_or_default(), dead.as_ref());
-        if let Some(dead) = dead {
-            who += &format!(", granted <{dead}>");
-        }
-        output::complain(
-            self.lock.lockname(),
-            &format_args!("recovered: the previous holder died while it held: {who}; check the resource"),
-        );
     }
 
     /// Lets go of what is held, if anything, and says so if the user was told of it.
@@ -159,14 +151,6 @@ impl Attempt {
     }
 
     fn answer(&self, answer: &Answer<'_>) -> Result<(), Unwritten> {
-        output::answer(self.lock.lockname(), answer)
-    }
-}
-
-/// `pid 42 (program)`; a process that sees no /proc of its own does not know its program's name.
-fn who(pid: u32, grant: Option<&Grant>) -> String {
-    match grant.map(Grant::program) {
-        None | Some("") => format!("pid {pid}"),
-        Some(program) => format!("pid {pid} ({})", Escaped(program)),
+        super::say(self.json, self.lock.lockname(), answer)
     }
 }

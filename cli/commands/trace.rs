@@ -1,19 +1,40 @@
 //! `trace`: prints the state at each interval until a signal comes. Changes nothing, makes nothing.
 //!
-//! The lock is opened afresh each time, so that one that is made, removed or made again meanwhile is seen as it is.
+//! The lock is looked up afresh each time, so that one that is made, removed or made again meanwhile is seen as it is.
 //! Ctrl-C is the way to end a trace, so it is a success; another signal is not.
 
 use std::thread;
 
-use resourcelock::Error;
+use jiff::Timestamp;
+use resourcelock::{Error, Snapshot};
 
 use crate::args::Args;
 use crate::exit::Exit;
+use crate::json;
 use crate::local_time;
-use crate::output;
+use crate::output::{self, Unwritten};
 use crate::signals::{self, Signal};
+use crate::style::{self, Paint};
+use crate::view::View;
 
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
+    let paint = Paint::new(args.color);
+    each_interval(args, |snapshot, now| {
+        let view = View::new(&args.lock, snapshot);
+        output::print(&if args.json {
+            json::lock(&view, Some(now))
+        } else {
+            let time = paint.on(style::DIM, &local_time::show(now));
+            format!("{time} {}\n", super::state::line(&view, paint))
+        })
+    })
+}
+
+/// Looks at the lock at each interval, as long as what `look` says can be written and no signal comes.
+pub(super) fn each_interval(
+    args: &Args,
+    mut look: impl FnMut(Option<&Snapshot>, Timestamp) -> Result<(), Unwritten>,
+) -> Result<Exit, Error> {
     let watching = signals::end_with(|signal| match signal {
         Signal::Interrupt => Exit::Done,
         Signal::HangUp | Signal::Terminate => signal.exit(),
@@ -22,11 +43,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
         return Ok(super::cannot_watch(super::lockname(args), &error));
     }
     loop {
-        let lock = super::open_existing(args)?;
-        let state = super::state::answer(lock.as_ref());
-        // Not open while it sleeps: nothing is gained by it.
-        drop(lock);
-        if let Err(unwritten) = output::answer_at(&local_time::now(), super::lockname(args), &state) {
+        let snapshot = super::inspect(args)?;
+        if let Err(unwritten) = look(snapshot.as_ref(), Timestamp::now()) {
             return Ok(output::failed(unwritten));
         }
         thread::sleep(args.update);

@@ -6,7 +6,7 @@ use resourcelock::{Error, ResourceLock};
 
 use crate::args::Args;
 use crate::exit::Exit;
-use crate::output::{self, Answer, Unwritten};
+use crate::output::Answer;
 
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     let forced = (Answer::ForceReleased(&args.message), Exit::Done);
@@ -20,8 +20,5 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
         }
         Err(error) => return Err(error),
     };
-    match output::answer(super::lockname(args), &answer) {
-        Ok(()) | Err(Unwritten::Unread) => Ok(exit),
-        Err(Unwritten::Failed) => Ok(Exit::Output),
-    }
+    Ok(super::told(super::say(args.json, super::lockname(args), &answer), exit))
 }

@@ -1,0 +1,116 @@
+//! A lock as the commands show it, whatever the file of its name turns out to be.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use resourcelock::{Counters, Error, FILE_PREFIX, Grant, OpenOptions, Snapshot, Status};
+
+/// What the file of a lock's name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// There is none.
+    Nothing,
+    Lock(Status),
+    /// No lock, or not for us.
+    Unusable(Error),
+    /// A file with a name that no lock can have, because it is no text.
+    NotText,
+}
+
+/// What is shown of a lock. Small, unlike a [`Snapshot`], because there may be thousands.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) name: String,
+    pub(crate) found: Found,
+    pub(crate) pid: Option<u32>,
+    pub(crate) held_for: Option<Duration>,
+    pub(crate) holder: Option<Grant>,
+    pub(crate) last: Option<Grant>,
+    pub(crate) has_waiters: bool,
+    pub(crate) wants_handoff: bool,
+    pub(crate) counters: Counters,
+}
+
+impl View {
+    fn empty(name: String, found: Found) -> Self {
+        Self {
+            name,
+            found,
+            pid: None,
+            held_for: None,
+            holder: None,
+            last: None,
+            has_waiters: false,
+            wants_handoff: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Of the lock `name`, which is valid. A lock that does not exist is one that nobody holds or has held.
+    pub(crate) fn new(name: &str, snapshot: Option<&Snapshot>) -> Self {
+        let name = name.strip_prefix('/').unwrap_or(name).to_owned();
+        let Some(snapshot) = snapshot else { return Self::empty(name, Found::Nothing) };
+        Self {
+            name,
+            found: Found::Lock(snapshot.status()),
+            pid: snapshot.pid(),
+            held_for: snapshot.held_for(),
+            holder: snapshot.holder(),
+            last: snapshot.last_grant(),
+            has_waiters: snapshot.has_waiters(),
+            wants_handoff: snapshot.wants_handoff(),
+            counters: snapshot.counters(),
+        }
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self.found, Found::Lock(Status::Held(_) | Status::HolderDied | Status::Corrupt))
+    }
+}
+
+/// All locks of the directory, by name, and whatever else has a lock's file name.
+///
+/// # Errors
+///
+/// The directory is missing or cannot be read.
+pub(crate) fn all(dir: &str, options: OpenOptions<'_>) -> Result<Vec<View>, Error> {
+    let mut views = Vec::new();
+    for name in names(dir)? {
+        let Some(text) = name.to_str() else {
+            views.push(View::empty(name.to_string_lossy().into_owned(), Found::NotText));
+            continue;
+        };
+        match options.inspect(text) {
+            Ok(snapshot) => views.push(View::new(text, Some(&snapshot))),
+            // Removed since its name was read, or no name of a lock.
+            Err(Error::NotFound | Error::NameInvalid(_)) => {}
+            Err(error) => views.push(View::empty(text.to_owned(), Found::Unusable(error))),
+        }
+    }
+    Ok(views)
+}
+
+/// The names that the files of the directory give to locks, in order.
+fn names(dir: &str) -> Result<Vec<std::ffi::OsString>, Error> {
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Error::DirectoryMissing,
+        ErrorKind::PermissionDenied => Error::PermissionDenied,
+        _ => Error::DirectoryInvalid,
+    };
+    if dir.is_empty() {
+        return Err(Error::DirectoryInvalid);
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(Path::new(dir)).map_err(failed)? {
+        let file = entry.map_err(failed)?.file_name();
+        if let Some(name) = file.as_bytes().strip_prefix(FILE_PREFIX.as_bytes()) {
+            names.push(OsStr::from_bytes(name).to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
