@@ -127,16 +127,16 @@ pub(crate) enum Color {
 #[command(name = "resourcelock", version, about = ABOUT, override_usage = USAGE, args_override_self = true)]
 struct Words {
     /// Name of the lock; a leading '/' is accepted and dropped
-    #[arg(value_name = "LOCK", value_parser = OsStringValueParser::new())]
+    #[arg(index = 1, value_name = "LOCK", value_parser = OsStringValueParser::new())]
     #[arg(required_unless_present_any = ["list", "top", "generate"])]
     lock: Option<OsString>,
 
     /// What to do with it
-    #[arg(value_name = "COMMAND", value_enum, required_unless_present_any = ["list", "top", "generate"])]
+    #[arg(index = 2, value_name = "COMMAND", value_enum, required_unless_present_any = ["list", "top", "generate"])]
     command: Option<Command>,
 
     /// For run: what to run, with its arguments; whatever follows it is its own
-    #[arg(value_name = "PROGRAM", value_parser = OsStringValueParser::new(), trailing_var_arg = true)]
+    #[arg(index = 3, value_name = "PROGRAM", value_parser = OsStringValueParser::new(), trailing_var_arg = true)]
     #[arg(value_hint = ValueHint::CommandWithArguments)]
     program: Vec<OsString>,
 
@@ -259,7 +259,18 @@ pub(crate) enum Parsed {
 
 /// The command line as clap knows it, with all that `--help` says.
 pub(crate) fn command() -> clap::Command {
-    Words::command().after_help(format!("{COMMANDS}\n{}", Exit::table()))
+    Words::command().after_help(after_help())
+}
+
+/// What `--help` says behind the options: parts with a title each, a blank line between them.
+pub(crate) fn after_help() -> String {
+    format!("{COMMANDS}\n{}", Exit::table())
+}
+
+/// The directory of the locks: the one given, else the environment's, else the library's.
+pub(crate) fn dir(given: Option<OsString>) -> OsString {
+    let dir = given.or_else(|| std::env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()));
+    dir.unwrap_or_else(|| DEFAULT_DIR.into())
 }
 
 impl Args {
@@ -323,8 +334,7 @@ impl Words {
                 Err(_) => return not_utf8(lock.as_ref(), "the message"),
             },
         };
-        let dir = self.dir.or_else(|| std::env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()));
-        let Ok(dir) = dir.unwrap_or_else(|| DEFAULT_DIR.into()).into_string() else {
+        let Ok(dir) = dir(self.dir).into_string() else {
             return not_utf8(lock.as_ref(), "the directory's path");
         };
         Parsed::Run(Args {

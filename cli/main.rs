@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use args::{Args, Parsed};
 
 fn main() -> ExitCode {
+    commands::complete();
     let exit = match Args::parse(std::env::args_os()) {
         Parsed::Run(args) => {
             logger::install(args.verbose);

@@ -1,6 +1,6 @@
 //! A lock as the commands show it, whatever the file of its name turns out to be.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -95,7 +95,7 @@ pub(crate) fn all(dir: &str, options: OpenOptions<'_>) -> Result<Vec<View>, Erro
 }
 
 /// The names that the files of the directory give to locks, in order.
-fn names(dir: &str) -> Result<Vec<std::ffi::OsString>, Error> {
+pub(crate) fn names(dir: &str) -> Result<Vec<OsString>, Error> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Error::DirectoryMissing,
         ErrorKind::PermissionDenied => Error::PermissionDenied,

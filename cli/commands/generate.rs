@@ -1,23 +1,88 @@
-//! `--generate`: the manual page, and what the shells need to complete our words.
+//! `--generate`: the manual page, and what the shells need to complete our words; and the completing itself.
+//!
+//! A shell's script only calls this program, with the environment saying so: what can be typed next is answered from the
+//! same declaration that the command line is parsed by, and the locks are those that there are at this moment.
 
-use resourcelock::Error;
+use std::ffi::{OsStr, OsString};
+
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Shells, Zsh};
+use clap_mangen::Man;
+use resourcelock::{Error, Escaped};
 
 use crate::args::{self, Target};
 use crate::exit::Exit;
 use crate::output;
+use crate::view;
+
+/// The environment's word by which a shell asks to complete, and which shell it is.
+const VARIABLE: &str = "COMPLETE";
+
+const PROGRAM: &str = "resourcelock";
 
 pub(crate) fn run(target: Target) -> Result<Exit, Error> {
-    use clap_complete::Shell;
-    let mut command = args::command();
     let mut text = Vec::new();
-    match target {
-        Target::Man => {
-            let _ = clap_mangen::Man::new(command).render(&mut text);
-        }
-        Target::Bash => clap_complete::generate(Shell::Bash, &mut command, "resourcelock", &mut text),
-        Target::Zsh => clap_complete::generate(Shell::Zsh, &mut command, "resourcelock", &mut text),
-        Target::Fish => clap_complete::generate(Shell::Fish, &mut command, "resourcelock", &mut text),
-    }
+    let script = |shell: &dyn EnvCompleter, text| shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, text);
+    let written = match target {
+        Target::Man => manual(&mut text),
+        Target::Bash => script(&Bash, &mut text),
+        Target::Zsh => script(&Zsh, &mut text),
+        Target::Fish => script(&Fish, &mut text),
+    };
+    // A vector takes everything.
+    debug_assert!(written.is_ok());
     let text = String::from_utf8_lossy(&text);
     Ok(output::print(&text).map_or_else(output::failed, |()| Exit::Done))
+}
+
+/// The manual page. What `--help` has behind the options is laid out for a terminal, and is kept as it is.
+fn manual(page: &mut Vec<u8>) -> std::io::Result<()> {
+    let man = Man::new(args::command().after_help("")).section("1").source("");
+    man.render_title(page)?;
+    man.render_name_section(page)?;
+    man.render_synopsis_section(page)?;
+    man.render_description_section(page)?;
+    man.render_options_section(page)?;
+    for part in args::after_help().split("\n\n") {
+        let (title, lines) = part.split_once(":\n").unwrap_or_default();
+        let lines: String = lines.lines().map(|line| format!("{}\n", line.replace('-', "\\-"))).collect();
+        page.extend(format!(".SH {}\n.nf\n{lines}.fi\n", title.to_uppercase()).into_bytes());
+    }
+    Ok(())
+}
+
+/// Answers a shell that wants words completed, if that is what we were started for.
+pub(crate) fn complete() {
+    if std::env::var_os(VARIABLE).is_none() {
+        return;
+    }
+    let command = || args::command().mut_arg("lock", |lock| lock.add(ArgValueCompleter::new(locks)));
+    CompleteEnv::with_factory(command).var(VARIABLE).shells(Shells(&[&Bash, &Zsh, &Fish])).complete();
+}
+
+/// The locks whose names begin with `typed`, in the directory that the other words or the environment name.
+fn locks(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    let dir = dir_of(std::env::args_os());
+    let names = dir.and_then(|dir| view::names(&dir).ok()).unwrap_or_default();
+    let is_wanted = |name: &String| name.starts_with(typed) && Escaped(name).to_string() == *name;
+    names
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .filter(is_wanted)
+        .map(CompletionCandidate::new)
+        .collect()
+}
+
+fn dir_of(words: impl IntoIterator<Item = OsString>) -> Option<String> {
+    let mut words = words.into_iter();
+    let mut dir = None;
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--dir") => dir = words.next().or(dir),
+            Some(word) => dir = word.strip_prefix("--dir=").map(OsString::from).or(dir),
+            None => {}
+        }
+    }
+    args::dir(dir).into_string().ok()
 }

@@ -26,6 +26,8 @@ use crate::local_time;
 use crate::output::{self, Answer, Unwritten};
 use crate::wording;
 
+pub(crate) use generate::complete;
+
 /// Runs the command that the words ask for. What fails is said here.
 pub(crate) fn run(args: Args) -> Exit {
     let about = if args.lock.is_empty() && args.command.is_about_all() { &args.dir } else { &args.lock }.clone();
