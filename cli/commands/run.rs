@@ -116,7 +116,10 @@ fn stay_behind(args: &Args) -> Exit {
             }
         }
         match mail.next() {
-            Ok(Caught { by_terminal: false, signal }) => signals::send(signal, child.id()),
+            Ok(Caught { by_terminal: false, signal }) => {
+                log::debug!("<{}> {signal} passed on", Escaped(name));
+                signals::send(signal, child.id());
+            }
             Ok(_) => {}
             Err(error) => return super::cannot_watch(name, &error),
         }

@@ -6,9 +6,17 @@
 
 mod support;
 
+mod changes;
+mod history;
+mod json;
+mod list;
 mod output;
+mod run;
 mod signals;
+mod state;
+mod terminal;
 mod trace;
 mod unusable;
 mod usage;
+mod wait_and_remove;
 mod words;

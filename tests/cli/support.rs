@@ -83,6 +83,36 @@ impl Place {
         Running::new(&mut self.command(words))
     }
 
+    /// Starts a program that says `ready` and then waits under the lock, and waits until it does. It can be told to end by
+    /// SIGUSR2, with status 7.
+    pub(crate) fn run_program(&self, name: &str, options: &[&str]) -> Running {
+        let script = "trap 'exit 7' USR2; echo ready; while :; do sleep 0.02; done";
+        let words = ["run", "--", "sh", "-c", script];
+        let mut running = self.start([name].iter().chain(options).chain(&words));
+        assert_eq!(running.line(), "ready");
+        running
+    }
+
+    /// Who holds the lock, by `--list`.
+    pub(crate) fn holder(&self, name: &str) -> Option<u32> {
+        self.row(name)[3].parse().ok()
+    }
+
+    /// The words of the lock's line in `--list`.
+    pub(crate) fn row(&self, name: &str) -> Vec<String> {
+        let said = self.run(["--list"]);
+        assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
+        let row = said.stdout.lines().find(|line| line.split(' ').next() == Some(name));
+        row.unwrap_or_else(|| panic!("no {name} in {said:?}")).split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// How the last grant ended, by `history --json`.
+    pub(crate) fn last_ending(&self, name: &str) -> String {
+        let said = self.run([name, "history", "--json"]);
+        let grant: serde_json::Value = serde_json::from_str(said.stdout.lines().next().unwrap()).unwrap();
+        grant["ending"].as_str().unwrap_or("none").to_owned()
+    }
+
     /// Starts a get that holds the lock until it is told to end, and waits until it does.
     pub(crate) fn hold(&self, name: &str) -> Running {
         let mut holder = self.start([name, "get", "-t", "0", "-a", "1000000", "-m", "holder"]);
@@ -126,6 +156,12 @@ impl Said {
     #[track_caller]
     pub(crate) fn expect(self, status: i32, line: &str) {
         assert_eq!(self, Self { status: Some(status), stdout: format!("{line}\n"), stderr: String::new() });
+    }
+
+    /// This status and not another word.
+    #[track_caller]
+    pub(crate) fn expect_end(self, status: i32) {
+        assert_eq!(self, Self { status: Some(status), stdout: String::new(), stderr: String::new() });
     }
 
     /// This status, nothing on stdout, and this on stderr.

@@ -153,14 +153,6 @@ fn a_waiting_get_is_granted_when_the_holder_is_done() {
     assert_eq!(holder.finish().status, Some(143));
 }
 
-impl Said {
-    /// This status and not another word.
-    #[track_caller]
-    fn expect_end(self, status: i32) {
-        assert_eq!(self, Self { status: Some(status), stdout: String::new(), stderr: String::new() });
-    }
-}
-
 #[test]
 fn verbosity_goes_to_stderr_in_the_reference_form() {
     let place = Place::new();

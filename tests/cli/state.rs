@@ -1,0 +1,63 @@
+//! `state` in full: the reference's line first, then what else is known.
+
+use rustix::process::Signal;
+
+use crate::support::{Place, wait_until};
+
+/// The further lines of `state -l`, blanks squeezed.
+fn details(place: &Place) -> Vec<String> {
+    let (short, long) = (place.run(["x", "state"]), place.run(["x", "state", "-l"]));
+    assert_eq!((long.status, long.stderr.as_str()), (Some(0), ""));
+    let rest = long.stdout.strip_prefix(&short.stdout).unwrap_or_else(|| panic!("{short:?} does not begin {long:?}"));
+    rest.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn in_a_pipe_it_is_one_line_and_with_long_all_that_is_known() {
+    let place = Place::new();
+    assert_eq!(details(&place), ["state there is no such lock; a get makes it"]);
+    let uid = rustix::process::getuid().as_raw();
+
+    let holder = place.hold("x");
+    let lines = details(&place);
+    assert_eq!(lines[0], "state held until its holder ungets it or ends");
+    let who = format!("holder pid {} (resourcelock), user {uid}, for ", holder.pid());
+    assert!(lines[1].starts_with(&who), "{lines:?}");
+    assert_eq!(lines[2], "waiters none");
+    assert_eq!(lines[3], "counters 1 granted (0 contended), 0 timed out, 0 recovered, 0 forced off; longest hold 0ms");
+    assert_eq!(lines[4], format!("file {}", place.file("x").display()));
+    let waiter = place.start(["x", "get", "-t", "-1"]);
+    wait_until("it asks", || details(&place)[2] == "waiters yes, and the next release is reserved for them");
+    waiter.signal(Signal::INT);
+    waiter.finish();
+
+    holder.signal(Signal::KILL);
+    holder.finish();
+    assert_eq!(details(&place)[0], "state its holder is dead; the next get recovers it");
+    assert_eq!(place.run(["x", "get"]).status, Some(0));
+    assert_eq!(details(&place)[0], "state held until somebody ungets it");
+    assert_eq!(place.run(["x", "unget"]).status, Some(0));
+    let lines = details(&place);
+    assert_eq!(lines[0], "state nobody holds it");
+    assert!(lines[1].starts_with("last pid ") && lines[1].contains(", forced off after "), "{lines:?}");
+}
+
+#[test]
+fn a_lock_that_may_only_be_read_can_be_looked_at() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let place = Place::new();
+    if !rustix::process::getuid().is_root() {
+        return println!("skipped: only root can be somebody else");
+    }
+    fs::set_permissions(&place.dir, Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(place.run(["x", "get", "--mode", "644"]).status, Some(0));
+    let tool = place.dir.join("tool");
+    fs::copy(env!("CARGO_BIN_EXE_resourcelock"), &tool).unwrap();
+    for (word, status) in [("state", 0), ("history", 0), ("get", 77), ("unget", 77)] {
+        let mut command = std::process::Command::new(&tool);
+        command.args(["x", word]).env("RESOURCELOCK_DIR", &place.dir).uid(65_534).gid(65_534);
+        assert_eq!(command.output().unwrap().status.code(), Some(status), "{word}");
+    }
+}
