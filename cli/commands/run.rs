@@ -23,6 +23,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 
+use nix::sys::signal::Signal;
 use resourcelock::{Error, Escaped, Kind, LockError};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, getppid, waitid};
@@ -116,7 +117,7 @@ fn stay_behind(args: &Args) -> Exit {
             }
         }
         match mail.next() {
-            Ok(Caught { by_terminal: false, signal }) => {
+            Ok(Caught { by_terminal: false, signal }) if signal != Signal::SIGCHLD => {
                 log::debug!("<{}> {signal} passed on", Escaped(name));
                 signals::send(signal, child.id());
             }
@@ -158,7 +159,7 @@ fn look_at(child: Pid) -> io::Result<Option<WaitIdStatus>> {
         if signals::is_of_job_control(signal) {
             Mail::stop_ourselves();
             // Here we go on. A shell has told the whole group; somebody else, perhaps only us.
-            signals::send(nix::sys::signal::SIGCONT, child.as_raw_nonzero().get().unsigned_abs());
+            signals::send(Signal::SIGCONT, child.as_raw_nonzero().get().unsigned_abs());
         }
     }
     // It stays to be reaped.

@@ -202,6 +202,10 @@ fn next_key(typed: &[u8]) -> Option<(Key, &[u8])> {
         [ESCAPE, ..] => (Key::Scroll(0), &[]),
         [b'q' | b'Q' | CTRL_C | CTRL_D, rest @ ..] => (Key::Leave, rest),
         [CTRL_Z, rest @ ..] => (Key::Stop, rest),
+        // For the test that sees the terminal given back.
+        #[cfg(debug_assertions)]
+        #[allow(clippy::panic)]
+        [CTRL_UNDERSCORE, ..] => panic!("asked for by a key"),
         [b'j', rest @ ..] => (Key::Scroll(1), rest),
         [b'k', rest @ ..] => (Key::Scroll(-1), rest),
         [b' ', rest @ ..] => (Key::Scroll(10), rest),
@@ -214,6 +218,8 @@ const CTRL_C: u8 = 3;
 const CTRL_D: u8 = 4;
 const CTRL_Z: u8 = 26;
 const ESCAPE: u8 = 27;
+#[cfg(debug_assertions)]
+const CTRL_UNDERSCORE: u8 = 31;
 
 /// The whole screen, to be written at once, so that it does not flicker.
 fn draw(args: &Args, views: &[View], above: usize, paint: Paint) -> String {
