@@ -37,7 +37,7 @@ Commands:
            --changes, print what has changed instead, one line for each change.
   run      Hold the lock while PROGRAM runs. Its exit status is ours; if a signal ends it, that signal
            ends us. Signals sent to us are passed on. The hold is that of PROGRAM's process: it ends
-           with it, also if we are killed first.
+           with it, also if we are killed first. If PROGRAM crashes, the next get is told.
   history  Print the last grants, the newest first: who, when, how long, and how it ended.
   wait     Wait up to -t seconds until nobody holds the lock, without taking it.
   remove   Remove the lock if nobody holds it; with --force, also if somebody does.

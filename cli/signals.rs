@@ -186,6 +186,11 @@ pub(crate) fn send(signal: Number, child: u32) {
     let _ = kill(Pid::from_raw(child as i32), signal);
 }
 
+/// Whether whoever sends this signal asks a program to end. (SIGPIPE: the reader of its output does, by having left.)
+pub(crate) fn asks_for_an_end(number: i32) -> bool {
+    [Number::SIGINT, Number::SIGTERM, Number::SIGHUP, Number::SIGPIPE].iter().any(|&signal| signal as i32 == number)
+}
+
 /// Whether the terminal's job control stops processes by this signal.
 pub(crate) fn is_of_job_control(number: i32) -> bool {
     [Number::SIGTSTP, Number::SIGTTIN, Number::SIGTTOU].iter().any(|&signal| signal as i32 == number)

@@ -5,7 +5,8 @@
 //! lives, and nobody gets it while an orphaned program is still at work.
 //!
 //! With `--exec` that process is this one. Without, it is a child, which we start as ourselves with `--exec`; we stay
-//! behind to pass signals on, to stop and to go on with it, to let go in its name, and to end as it did.
+//! behind to pass signals on, to stop and to go on with it, to let go in its name, and to end as it did. If it has crashed
+//! or was killed we do not let go: it has died at work, and the next get is to be told.
 //!
 //! Invariants of the one that stays behind:
 //! - the child is reaped only after its hold was released. Until then its pid is nobody else's, so that what is released
@@ -125,7 +126,7 @@ fn stay_behind(args: &Args) -> Exit {
             Err(error) => return super::cannot_watch(name, &error),
         }
     };
-    let_go_for(args, &child);
+    let_go_for(args, &child, ended.terminating_signal().is_none_or(signals::asks_for_an_end));
     // Of a child that has ended, this cannot fail and does not wait.
     let _ = child.wait();
     match (ended.exit_status(), ended.terminating_signal()) {
@@ -166,13 +167,15 @@ fn look_at(child: Pid) -> io::Result<Option<WaitIdStatus>> {
     changes(WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
 }
 
-/// Releases what the child has left held: it is over, and is not to be told of as one that died at work.
-fn let_go_for(args: &Args, child: &Child) {
+/// Releases what the child has left held, if it was done with it; else the next get finds a holder that has died, and says
+/// so.
+fn let_go_for(args: &Args, child: &Child, is_done: bool) {
     let Ok(Some(lock)) = super::open_existing(args) else { return };
     let Some(grant) = lock.holder().filter(|grant| grant.pid() == child.id()) else { return };
     let is_its_own = match grant.kind() {
-        Kind::Process => true,
-        // The pid is ours to compare, but that of another namespace's process may be the same.
+        Kind::Process => is_done,
+        // Nobody else can find out that it has died. The pid is ours to compare, but that of a process of another
+        // namespace may be the same.
         Kind::Foreign => grant.start_time().is_some_and(|time| start_time(child.id()) == Some(time)),
         Kind::Detached => false,
     };

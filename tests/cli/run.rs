@@ -31,6 +31,15 @@ fn expect_released(place: &Place, name: &str) {
     );
 }
 
+/// It died at work, and whoever comes next is told.
+#[track_caller]
+fn expect_told_of_the_dead(place: &Place, name: &str) {
+    assert_eq!(place.row(name)[1], "dead");
+    let said = place.run([name, "get", "-t", "0", "-a", "0"]);
+    assert_eq!(said.status, Some(0));
+    assert!(said.stderr.contains("recovered: the previous holder died while it held"), "{said:?}");
+}
+
 #[test]
 fn the_status_of_the_program_is_ours() {
     let place = Place::new();
@@ -160,7 +169,11 @@ fn a_signal_that_ends_the_program_ends_us() {
         let status = child.wait().unwrap();
         assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
         assert!(!status.core_dumped());
-        expect_released(&place, "x");
+        if [Signal::INT, Signal::TERM, Signal::HUP].contains(&signal) {
+            expect_released(&place, "x");
+        } else {
+            expect_told_of_the_dead(&place, "x");
+        }
     }
 }
 
