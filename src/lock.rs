@@ -647,7 +647,7 @@ impl ResourceLock {
         Some(Grant::new(self.region.record().newest()?, self.offset_at))
     }
 
-    /// The grants that the lock remembers, newest first, [`HISTORY_CAPACITY`] at most.
+    /// The grants that the lock remembers, newest first, [`HISTORY_CAPACITY`](crate::HISTORY_CAPACITY) at most.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

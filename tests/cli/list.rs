@@ -127,10 +127,7 @@ fn a_lock_that_may_only_be_read_is_listed_and_one_that_may_not_is_told() {
     if !rustix::process::getuid().is_root() {
         return println!("skipped: only root can be somebody else");
     }
-    // Where the tool was built, another user may not look.
-    let tool = place.dir.join("tool");
-    fs::copy(env!("CARGO_BIN_EXE_resourcelock"), &tool).unwrap();
-    let mut command = Command::new(tool);
+    let mut command = Command::new(place.tool_for_others());
     command.arg("--list").env("RESOURCELOCK_DIR", &place.dir).uid(NOBODY).gid(NOBODY);
     let said = Said::by(&mut command);
     let lines: Vec<String> = said.stdout.lines().map(words).collect();

@@ -53,8 +53,7 @@ fn a_lock_that_may_only_be_read_can_be_looked_at() {
     }
     fs::set_permissions(&place.dir, Permissions::from_mode(0o755)).unwrap();
     assert_eq!(place.run(["x", "get", "--mode", "644"]).status, Some(0));
-    let tool = place.dir.join("tool");
-    fs::copy(env!("CARGO_BIN_EXE_resourcelock"), &tool).unwrap();
+    let tool = place.tool_for_others();
     for (word, status) in [("state", 0), ("history", 0), ("get", 77), ("unget", 77)] {
         let mut command = std::process::Command::new(&tool);
         command.args(["x", word]).env("RESOURCELOCK_DIR", &place.dir).uid(65_534).gid(65_534);

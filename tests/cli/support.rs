@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +12,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// What nothing here should need; a test that does has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,6 +50,16 @@ impl Place {
     /// The file of the lock `name`.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.join(format!("resourcelock.{name}"))
+    }
+
+    /// The tool where another user can run it; where it was built, that one may not look.
+    pub(crate) fn tool_for_others(&self) -> PathBuf {
+        let tool = self.dir.join("tool");
+        if !tool.exists() {
+            // By another program: a process that a test forks while we have the file open to write would keep it busy.
+            assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_resourcelock")).arg(&tool).status().unwrap().success());
+        }
+        tool
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -197,7 +208,9 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn new(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the tool starts");
+        // A group of its own, so that a program that it runs can be killed with it.
+        let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the tool starts");
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -218,8 +231,12 @@ impl Running {
         self.lines.recv_timeout(PATIENCE).ok()
     }
 
+    fn kill(&self) {
+        let _ = kill_process_group(Pid::from_raw(self.pid() as i32).unwrap(), Signal::KILL);
+    }
+
     fn stop(&mut self) -> String {
-        let _ = self.child.kill();
+        self.kill();
         let mut text = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
         text
@@ -268,7 +285,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        self.kill();
         let _ = self.child.wait();
     }
 }

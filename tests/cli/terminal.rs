@@ -64,15 +64,15 @@ impl Terminal {
         let fd = self.line.as_raw_fd();
         let of_line = || self.line.try_clone().unwrap();
         command.stdin(of_line()).stdout(of_line()).stderr(of_line()).env("TERM", "xterm-256color");
-        // SAFETY: two system calls, which a forked child may make.
-        unsafe {
-            command.pre_exec(move || {
-                if libc::setsid() < 0 || libc::ioctl(fd, libc::TIOCSCTTY, 0) < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                Ok(())
-            })
+        let take_terminal = move || {
+            // SAFETY: a system call without memory.
+            let session = unsafe { libc::setsid() };
+            // SAFETY: as above.
+            let taken = unsafe { libc::ioctl(fd, libc::TIOCSCTTY, 0) };
+            if session < 0 || taken < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
         };
+        // SAFETY: what it does are two system calls, which a forked child may make.
+        unsafe { command.pre_exec(take_terminal) };
         let child = command.spawn().unwrap();
         self.leader = Some(child.id());
         child

@@ -142,12 +142,7 @@ fn a_damaged_lock_is_mended_by_unget() {
 fn as_another(place: &Place, words: &[&str]) -> Command {
     let mut command = place.command(words);
     if rustix::process::getuid().is_root() {
-        // Where the tool was built, another user may not look.
-        let tool = place.dir.join("tool");
-        if !tool.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_resourcelock"), &tool).unwrap();
-        }
-        command = Command::new(tool);
+        command = Command::new(place.tool_for_others());
         command.args(words).env("RESOURCELOCK_DIR", &place.dir).uid(NOBODY).gid(NOBODY);
     }
     command
