@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use resourcelock::{Counters, Error, FILE_PREFIX, Grant, OpenOptions, Snapshot, Status};
+use resourcelock::{Counters, DIR_CAPACITY, Error, FILE_PREFIX, Grant, OpenOptions, Operation, Snapshot, Status};
 
 /// What the file of a lock's name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +99,10 @@ pub(crate) fn names(dir: &str) -> Result<Vec<OsString>, Error> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Error::DirectoryMissing,
         ErrorKind::PermissionDenied => Error::PermissionDenied,
-        _ => Error::DirectoryInvalid,
+        _ => Error::Os { operation: Operation::Open, errno: error.raw_os_error().unwrap_or(0) },
     };
-    if dir.is_empty() {
+    // What the library refuses of every lock.
+    if dir.is_empty() || dir.len() > DIR_CAPACITY {
         return Err(Error::DirectoryInvalid);
     }
     let mut names = Vec::new();

@@ -215,6 +215,10 @@ fn directories_that_cannot_be_listed() {
     place.run(["--list", "--dir", &missing]).expect_error(73, &format!("resourcelock: <{missing}>: {message}"));
     assert_eq!(place.run(["--list", "--dir", "\x1b[2J"]).stderr, format!("resourcelock: <\\u{{1b}}[2J>: {message}\n"));
     assert_eq!(place.run(["--list", "--dir", ""]).status, Some(2));
+    assert_eq!(place.run(["--list", "--dir", &"d".repeat(256)]).status, Some(2));
+    let file = place.dir.join("file");
+    fs::write(&file, "").unwrap();
+    assert_eq!(place.run(["--list", "--dir", file.to_str().unwrap()]).status, Some(73));
     place
         .run(["--top", "--dir", &missing])
         .expect_error(2, &format!("resourcelock: <{missing}>: --top needs a terminal; use --list"));

@@ -7,6 +7,7 @@
 mod support;
 
 mod changes;
+mod generate;
 mod history;
 mod json;
 mod list;

@@ -1,7 +1,7 @@
 //! `run`: the lock is held exactly as long as the program lives, whoever is killed; its status is ours.
 //!
-//! Seen to fail with a hold of our own process instead of the program's, without the release in the program's name,
-//! without the signals passed on, without PR_SET_PDEATHSIG, and with SIGCHLD left ignored.
+//! Seen to fail without the release in the program's name, with one also after a crash, without the signals passed on,
+//! without PR_SET_PDEATHSIG, and with SIGCHLD left ignored.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
