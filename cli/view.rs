@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use resourcelock::{Counters, DIR_CAPACITY, Error, FILE_PREFIX, Grant, OpenOptions, Operation, Snapshot, Status};
+use resourcelock::{Counters, DIR_CAPACITY, Error, FILE_PREFIX, Grant, Operation, ResourceLock, Snapshot, Status};
 
 /// What the file of a lock's name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,9 @@ impl View {
 /// # Errors
 ///
 /// The directory is missing or cannot be read.
-pub(crate) fn all(dir: &str, options: OpenOptions<'_>) -> Result<Vec<View>, Error> {
+pub(crate) fn all(dir: &str) -> Result<Vec<View>, Error> {
+    // No time of day is shown of so many, so no time zone is looked up.
+    let options = ResourceLock::options().dir(dir);
     let mut views = Vec::new();
     for name in names(dir)? {
         let Some(text) = name.to_str() else {

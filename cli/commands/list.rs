@@ -20,7 +20,7 @@ const COLUMNS: usize = 12;
 const NOTHING: &str = "-";
 
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
-    let views = view::all(&args.dir, super::looking(args))?;
+    let views = view::all(&args.dir)?;
     let text = if args.json {
         views.iter().map(|view| json::lock(view, None)).collect()
     } else {

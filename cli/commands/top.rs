@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
         return Ok(Exit::Usage);
     }
     // Before the screen is touched, so that what is wrong with the directory is said where it can be read.
-    let mut views = view::all(&args.dir, super::looking(args))?;
+    let mut views = view::all(&args.dir)?;
     let outcome = Mail::receive().and_then(|mut mail| {
         let screen = Screen::enter()?;
         let outcome = watch(args, &mut views, &mut mail);
@@ -112,7 +112,7 @@ fn watch(args: &Args, views: &mut Vec<View>, mail: &mut Mail) -> io::Result<End>
         }
         match wait(mail, next_look.saturating_duration_since(Instant::now()))? {
             News::None => {
-                *views = match view::all(&args.dir, super::looking(args)) {
+                *views = match view::all(&args.dir) {
                     Ok(views) => views,
                     Err(error) => return Ok(End::Left(Err(error))),
                 };
