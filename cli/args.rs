@@ -270,7 +270,9 @@ pub(crate) fn after_help() -> String {
 /// The directory of the locks: the one given, else the environment's, else the library's.
 pub(crate) fn dir(given: Option<OsString>) -> OsString {
     let dir = given.or_else(|| std::env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()));
-    dir.unwrap_or_else(|| DEFAULT_DIR.into())
+    let dir = dir.unwrap_or_else(|| DEFAULT_DIR.into());
+    // Seen from where we are, because the library takes no relative path. An empty one is its to refuse.
+    std::path::absolute(&dir).map_or(dir, Into::into)
 }
 
 impl Args {

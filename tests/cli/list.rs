@@ -213,7 +213,10 @@ fn directories_that_cannot_be_listed() {
     let missing = place.dir.join("missing").to_str().unwrap().to_owned();
     let message = "the directory of the locks does not exist; make it or give another";
     place.run(["--list", "--dir", &missing]).expect_error(73, &format!("resourcelock: <{missing}>: {message}"));
-    assert_eq!(place.run(["--list", "--dir", "\x1b[2J"]).stderr, format!("resourcelock: <\\u{{1b}}[2J>: {message}\n"));
+    assert_eq!(
+        place.run(["--list", "--dir", "/\x1b[2J"]).stderr,
+        format!("resourcelock: </\\u{{1b}}[2J>: {message}\n")
+    );
     assert_eq!(place.run(["--list", "--dir", ""]).status, Some(2));
     assert_eq!(place.run(["--list", "--dir", &"d".repeat(256)]).status, Some(2));
     let file = place.dir.join("file");

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::support::Place;
+use crate::support::{Place, Said};
 
 /// Refused with a text that contains `text`, nothing said on stdout, nothing made.
 #[track_caller]
@@ -120,7 +120,7 @@ fn directories_that_no_path_can_be() {
     for dir in [String::new(), "d".repeat(256)] {
         expect_usage(
             ["x", "get", "--dir", &dir],
-            "resourcelock: <x>: the directory's path is empty, has a NUL or more",
+            "resourcelock: <x>: the directory's path is not absolute, has a NUL or more",
         );
     }
 }
@@ -140,4 +140,13 @@ fn what_was_typed_is_escaped() {
         assert_eq!(said.status, Some(2));
         assert!(!said.stderr.contains(['\x1b', '\u{202e}']), "{said:?}");
     }
+}
+
+/// Seen to fail with the path handed on as it is.
+#[test]
+fn a_relative_directory_is_seen_from_where_we_are() {
+    let place = Place::new();
+    place.run(["x", "get"]).expect(0, "<x> lock request successful - Granted <<TIME> - cli>");
+    let said = Said::by(place.command(["x", "unget", "--dir", "."]).current_dir(&place.dir));
+    said.expect(0, "<x> lock force released <cli>");
 }
