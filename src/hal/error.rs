@@ -43,6 +43,12 @@ impl<E> From<LockError> for BusError<E> {
     }
 }
 
+impl<E> From<Error> for BusError<E> {
+    fn from(error: Error) -> Self {
+        Self::Lock(error)
+    }
+}
+
 impl<E: i2c::Error> i2c::Error for BusError<E> {
     fn kind(&self) -> i2c::ErrorKind {
         match self {

@@ -17,7 +17,7 @@ use crate::timeout::Timeout;
 /// [`session`](Self::session), which are whole only if everybody else's transactions respect it.
 ///
 /// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn main() -> Result<(), resourcelock::hal::BusError<embedded_hal::spi::ErrorKind>> {
 /// # use embedded_hal_mock::eh1::spi::{Mock, Transaction};
 /// # let spi = Mock::new(&[
 /// #     Transaction::transaction_start(), Transaction::write_vec(vec![6]), Transaction::transaction_end(),
