@@ -14,16 +14,17 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use rustix::fd::{FromRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, fstat, open, stat};
+use rustix::fs::{Mode, OFlags, fstat, stat};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use rustix::process::{PidfdFlags, getpid, getuid, pidfd_open};
 
 use crate::error::{Error, Operation};
-use crate::name::push_decimal;
+use crate::name::decimal;
 use crate::owner::Stat;
 use crate::record::{Holder, PROGRAM_CAPACITY};
 use crate::sys::clock;
+use crate::sys::file::open_file;
 
 /// A stat line has at most 52 numbers of 20 digits and a name of 64 bytes; what we read of it ends at the 22nd.
 pub(crate) const STAT_CAPACITY: usize = 512;
@@ -143,7 +144,7 @@ impl Process {
             let set = |cell: &AtomicU32, value| cell.store(value, Ordering::Relaxed);
             let mut buffer = [0; STAT_CAPACITY];
             // A /proc of another PID namespace shows another process under our pid, or calls us by another: unusable.
-            let stat = read_own_stat(&mut buffer).filter(|stat| stat.pid == pid);
+            let stat = read_own_stat(pid, &mut buffer);
             let start_time = stat.map_or(0, |stat| stat.start_time);
             let mut program = [0; PROGRAM_CAPACITY];
             if let Some(stat) = stat {
@@ -178,7 +179,12 @@ fn map_page() -> Result<*mut Page, Error> {
     let page =
         unsafe { mmap_anonymous(null_mut(), LEN, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE).map_err(os)? };
     // SAFETY: the advice is about the mapping just made, which holds nothing yet.
-    if unsafe { madvise(page, LEN, Advice::LinuxWipeOnFork) }.is_err() {
+    let wipes = unsafe { madvise(page, LEN, Advice::LinuxWipeOnFork) }.is_ok();
+    // QEMU's user mode before 8.0 says yes to every advice and follows none. A kernel refuses this one for memory without
+    // a file (madvise(2), MADV_REMOVE).
+    // SAFETY: as above.
+    let says_yes_to_all = unsafe { madvise(page, LEN, Advice::LinuxRemove) }.is_ok();
+    if !wipes || says_yes_to_all {
         MUST_ASK.store(true, Ordering::Relaxed);
     }
     let page = page.cast();
@@ -232,23 +238,27 @@ unsafe impl Ioctl for GetPidNamespace {
     }
 }
 
-fn read_own_stat(buffer: &mut [u8; STAT_CAPACITY]) -> Option<Stat<'_>> {
-    read_stat_at(c"/proc/self/stat", buffer)
+/// What /proc says of ourselves.
+///
+/// By way of the main thread's file, which says the same as `/proc/self/stat` does: QEMU's user mode shows programs one
+/// of its own making there, with a start time (its own, not the process's) that tells the others that we are dead.
+fn read_own_stat(pid: u32, buffer: &mut [u8; STAT_CAPACITY]) -> Option<Stat<'_>> {
+    read_stat_in("/proc/self/task/", pid, buffer)
 }
 
 /// `/proc/PID/stat`, if it can be read and is about `pid`.
 pub(crate) fn read_stat(pid: u32, buffer: &mut [u8; STAT_CAPACITY]) -> Option<Stat<'_>> {
-    let mut path = heapless::String::<24>::new();
-    path.push_str("/proc/").ok()?;
-    push_decimal(&mut path, pid)?;
-    path.push_str("/stat\0").ok()?;
-    let path = core::ffi::CStr::from_bytes_with_nul(path.as_bytes()).ok()?;
-    read_stat_at(path, buffer).filter(|stat| stat.pid == pid)
+    read_stat_in("/proc/", pid, buffer)
 }
 
-fn read_stat_at<'a>(path: &core::ffi::CStr, buffer: &'a mut [u8; STAT_CAPACITY]) -> Option<Stat<'a>> {
-    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+fn read_stat_in<'a>(dir: &str, pid: u32, buffer: &'a mut [u8; STAT_CAPACITY]) -> Option<Stat<'a>> {
+    let mut path = heapless::String::<40>::new();
+    path.push_str(dir).ok()?;
+    path.push_str(&decimal(pid)).ok()?;
+    path.push_str("/stat\0").ok()?;
+    let path = core::ffi::CStr::from_bytes_with_nul(path.as_bytes()).ok()?;
+    let file = open_file(path, OFlags::RDONLY, Mode::empty()).ok()?;
     // The kernel makes the whole line for one read.
     let len = rustix::io::read(&file, &mut buffer[..]).ok()?;
-    Stat::parse(&buffer[..len])
+    Stat::parse(&buffer[..len]).filter(|stat| stat.pid == pid)
 }

@@ -181,11 +181,12 @@ impl Child {
         Self::by(
             || {
                 let pids = [pid];
-                // SAFETY: all zeros is a valid `clone_args`: a plain fork.
-                let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-                args.exit_signal = libc::SIGCHLD as u64;
-                args.set_tid = pids.as_ptr() as u64;
-                args.set_tid_size = 1;
+                let args = CloneArgs {
+                    exit_signal: libc::SIGCHLD as u64,
+                    set_tid: pids.as_ptr().addr() as u64,
+                    set_tid_size: 1,
+                    ..CloneArgs::default()
+                };
                 // SAFETY: without CLONE_VM this forks; what glibc does around a fork is not done, so the body must not
                 // allocate while other threads of the parent do: the callers are processes of one thread.
                 unsafe { libc::syscall(libc::SYS_clone3, &args, size_of_val(&args)) as libc::pid_t }
@@ -313,12 +314,11 @@ impl Child {
     pub(crate) fn waits(&self) {
         let stat = format!("/proc/{}/stat", self.pid);
         let syscall = format!("/proc/{}/syscall", self.pid);
-        let number = format!("{} ", libc::SYS_futex);
         wait_until("the child waits for the lock", || {
             let state = fs::read_to_string(&stat).unwrap_or_default();
             let asleep = state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"));
             // The file needs a kernel with CONFIG_HAVE_ARCH_TRACEHOOK; without it, asleep has to do.
-            asleep && fs::read_to_string(&syscall).map_or(true, |call| call.starts_with(&number))
+            asleep && fs::read_to_string(&syscall).map_or(true, |call| is_futex(&call))
         });
     }
 }
@@ -332,6 +332,33 @@ impl Drop for Child {
             unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
         }
     }
+}
+
+/// The numbers of futex(2): on 64-bit ARM, on 64-bit x86, on 32 bits, and there with 64-bit times. Which of them the
+/// kernel shows is the kernel's matter, which may have another bitness, or be another machine's under an emulator. None
+/// is another system's number for a call that a child of ours sleeps in.
+const FUTEX: [u32; 4] = [98, 202, 240, 422];
+
+/// Whether a line of `/proc/PID/syscall` is about futex(2).
+pub(crate) fn is_futex(call: &str) -> bool {
+    call.split(' ').next().and_then(|number| number.parse().ok()).is_some_and(|number| FUTEX.contains(&number))
+}
+
+/// The kernel's `struct clone_args`, which libc lacks for some targets; all zeros is a plain fork.
+#[derive(Default)]
+#[repr(C, align(8))]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
 pub(crate) fn is_root() -> bool {
