@@ -22,7 +22,7 @@ use core::ffi::CStr;
 use heapless::String;
 
 use crate::error::{DeviceError, Error};
-use crate::name::{self, NAME_CAPACITY, push_decimal};
+use crate::name::{self, NAME_CAPACITY, decimal};
 use crate::sys::device::{self, Number};
 
 /// Longest path of a device, in bytes.
@@ -73,7 +73,7 @@ fn by_number(Number { major, minor }: Number) -> Option<LockName> {
     };
     let mut name = LockName::new();
     name.push_str(prefix).ok()?;
-    push_decimal(&mut name, number)?;
+    name.push_str(&decimal(number)).ok()?;
     Some(name)
 }
 

@@ -637,6 +637,13 @@ impl ResourceLock {
         self.dead_holder(number, Word(self.died.load(Ordering::Relaxed)))
     }
 
+    /// The pid of the holder that the last get of this handle took over from, while it still holds; see
+    /// [`Guard::recovered_pid`].
+    pub fn recovered_pid(&self) -> Option<u32> {
+        let died = Word(self.died.load(Ordering::Relaxed));
+        (died != Word(0) && self.holds().is_some()).then(|| died.pid())
+    }
+
     /// The present grant. `None` if nobody holds, or if the holder has not yet said who it is.
     pub fn holder(&self) -> Option<Grant> {
         self.grant_of(self.word())
@@ -868,7 +875,7 @@ impl ResourceLock {
         if let Some(word) = granted.died {
             record.recoveries.fetch_add(1, Ordering::Relaxed);
             record.stamp_ending(granted.number.wrapping_sub(1), Ending::Recovered, now);
-            let dead = Shown(Dead(self.dead_holder(granted.number, word)));
+            let dead = Shown(Dead { lock: self, number: granted.number, word });
             warn!("<{}> lock recovered - holder with pid {} died <{}>", self.shown_name(), word.pid(), dead);
         }
     }
@@ -1018,11 +1025,16 @@ impl fmt::Display for Latest<'_> {
     }
 }
 
-struct Dead(Option<Grant>);
+/// The grant before `number`, if it was that of the dead holder that `word` names, looked up when it is shown.
+struct Dead<'a> {
+    lock: &'a ResourceLock,
+    number: u32,
+    word: Word,
+}
 
-impl fmt::Display for Dead {
+impl fmt::Display for Dead<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_ref().map_or(Ok(()), |grant| grant.fmt(f))
+        self.lock.dead_holder(self.number, self.word).map_or(Ok(()), |grant| grant.fmt(f))
     }
 }
 
@@ -1115,9 +1127,8 @@ impl Host for Linux<'_> {
         let now = clock::monotonic_coarse();
         // The last holder noted the time before it reserved the word. If it could not, there is no entry, or an old one.
         record
-            .report(record.number_of(word))
-            .and_then(|report| report.ended)
-            .is_none_or(|(_, ended)| now.millis().wrapping_sub(ended.millis()) > RESERVATION_LAPSES_AFTER_MS)
+            .ended(record.number_of(word))
+            .is_none_or(|ended| now.millis().wrapping_sub(ended.millis()) > RESERVATION_LAPSES_AFTER_MS)
     }
 }
 
@@ -1141,8 +1152,8 @@ pub(crate) fn liveness_of(record: &Record, process: Process, word: Word, depth: 
         return (Liveness::Alive, None);
     }
     let comparable = record.home_time_ns.load(Ordering::Relaxed) == process.time_ns();
-    let report = record.report(record.number_of(word)).filter(|report| report.holder.pid == word.pid());
-    let start_time = report.as_ref().map(|report| report.holder.start_time);
+    let holder = record.holder_of(record.number_of(word)).filter(|&(pid, ..)| pid == word.pid());
+    let start_time = holder.map(|(_, start_time, _)| start_time);
     let start_time = start_time.filter(|&start_time| comparable && start_time != 0);
     // Our own is known only if /proc showed us ourselves. If not, it shows another PID namespace, and other processes
     // under these pids.
@@ -1152,7 +1163,7 @@ pub(crate) fn liveness_of(record: &Record, process: Process, word: Word, depth: 
         let was_another = proc_is_ours && start_time.is_some_and(|start_time| start_time != process.start_time());
         return (if was_another { Liveness::Dead } else { Liveness::Alive }, None);
     }
-    let is_young = || report.is_some_and(|report| clock::monotonic().since(report.since) < HARDLY_DEAD_WITHIN);
+    let is_young = || holder.is_some_and(|(.., since)| clock::monotonic().since(since) < HARDLY_DEAD_WITHIN);
     match depth {
         Depth::Quick if is_young() => (liveness::glance(word.pid()), None),
         Depth::Quick => (liveness::look(word.pid()), None),

@@ -403,8 +403,7 @@ impl Record {
     /// When grant `number` was made. Only its holder asks, who wrote it down.
     #[inline]
     pub(crate) fn held_since(&self, number: u32) -> Moment {
-        let entry = self.entry(number);
-        moment(u64::from(entry.since_sec.load(Ordering::Relaxed)), entry.since_nsec.load(Ordering::Relaxed))
+        load_since(self.entry(number))
     }
 
     /// Counts the hold of grant `number`, which is about to end, as the longest if it is. Only its holder calls this.
@@ -466,40 +465,53 @@ impl Record {
         word.number_near(self.published.load(Ordering::Relaxed))
     }
 
-    /// Grant `number`, if it was published and is still remembered.
-    pub(crate) fn report(&self, number: u32) -> Option<Report> {
+    /// What `read` makes of the entry of grant `number`, if that was published, is still remembered, and stays so while it
+    /// is read.
+    fn read_entry<T>(&self, number: u32, read: impl FnOnce(&Entry) -> T) -> Option<T> {
         let entry = self.entry(number);
-        let get = |cell: &Cell| cell.load(Ordering::Relaxed);
-        let wide = |cells: &[Cell; 2]| u64::from(get(&cells[0])) | u64::from(get(&cells[1])) << 32;
         // Acquire: pairs with the Release of the stamp in `publish`.
         if entry.stamp.load(Ordering::Acquire) != number << 1 | 1 {
             return None;
         }
-        let holder = Holder {
-            pid: get(&entry.pid),
-            // One that is not this grant's own is worse than none: it would be a proof of death.
-            start_time: Some(wide(&entry.start_time))
-                .filter(|&ticks| get(&entry.check) == check_of(number, get(&entry.pid), ticks))
-                .unwrap_or(0),
-            uid: get(&entry.uid),
-            program: core::array::from_fn(|i| get(&entry.program[i])),
-        };
-        // Acquire: pairs with the Release of `ending` in `stamp_ending`.
-        let ending = Ending::from_bits(entry.ending.load(Ordering::Acquire));
-        let ended = moment(u64::from(get(&entry.ended_sec)), get(&entry.ended_nsec));
-        let kind = Kind::from_bits(get(&entry.kind));
-        let granted = moment(wide(&entry.granted_sec), get(&entry.granted_nsec));
-        let since = moment(u64::from(get(&entry.since_sec)), get(&entry.since_nsec));
-        let len = get(&entry.len);
-        let text = load_text(&entry.text);
-        // Acquire: pairs with the Release fence in `publish`. If any load above saw a later grant's store, the load
+        let found = read(entry);
+        // Acquire: pairs with the Release fence in `publish`. If any load of `read` saw a later grant's store, the load
         // below sees its stamp.
         fence(Ordering::Acquire);
-        if entry.stamp.load(Ordering::Relaxed) != number << 1 | 1 {
-            return None;
-        }
-        let info = self.amended_info(number).unwrap_or_else(|| to_string(&text, len));
-        Some(Report { number, holder, kind, granted, since, ended: ending.map(|ending| (ending, ended)), info })
+        (entry.stamp.load(Ordering::Relaxed) == number << 1 | 1).then_some(found)
+    }
+
+    /// Grant `number`, if it was published and is still remembered.
+    pub(crate) fn report(&self, number: u32) -> Option<Report> {
+        let (mut report, text, len) = self.read_entry(number, |entry| {
+            let report = Report {
+                number,
+                holder: Holder {
+                    pid: load(&entry.pid),
+                    start_time: load_start_time(entry, number),
+                    uid: load(&entry.uid),
+                    program: core::array::from_fn(|i| load(&entry.program[i])),
+                },
+                ended: load_ended(entry),
+                kind: Kind::from_bits(load(&entry.kind)),
+                granted: moment(load_wide(&entry.granted_sec), load(&entry.granted_nsec)),
+                since: load_since(entry),
+                info: String::new(),
+            };
+            (report, load_text(&entry.text), load(&entry.len))
+        })?;
+        report.info = self.amended_info(number).unwrap_or_else(|| to_string(&text, len));
+        Some(report)
+    }
+
+    /// The pid, the start time (zero if unknown) and since when it holds, as grant `number` tells them: of a report, what
+    /// recovery needs. Without the text, which a small agent has no use for.
+    pub(crate) fn holder_of(&self, number: u32) -> Option<(u32, u64, Moment)> {
+        self.read_entry(number, |entry| (load(&entry.pid), load_start_time(entry, number), load_since(entry)))
+    }
+
+    /// When grant `number` ended, if it has.
+    pub(crate) fn ended(&self, number: u32) -> Option<Moment> {
+        self.read_entry(number, load_ended).flatten().map(|(_, ended)| ended)
     }
 
     /// The newest published grant: the one that holds, or the one that held last.
@@ -532,6 +544,30 @@ fn check_of(number: u32, pid: u32, start_time: u64) -> u32 {
         .into_iter()
         .fold(0x811c_9dc5, |sum: u32, word| (sum ^ word).wrapping_mul(0x0100_0193));
     hash ^ number
+}
+
+fn load(cell: &Cell) -> u32 {
+    cell.load(Ordering::Relaxed)
+}
+
+fn load_wide(cells: &[Cell; 2]) -> u64 {
+    u64::from(load(&cells[0])) | u64::from(load(&cells[1])) << 32
+}
+
+fn load_since(entry: &Entry) -> Moment {
+    moment(u64::from(load(&entry.since_sec)), load(&entry.since_nsec))
+}
+
+/// Zero if it is not grant `number`'s own: that is worse than none, because it would be a proof of death.
+fn load_start_time(entry: &Entry, number: u32) -> u64 {
+    let start_time = load_wide(&entry.start_time);
+    if load(&entry.check) == check_of(number, load(&entry.pid), start_time) { start_time } else { 0 }
+}
+
+fn load_ended(entry: &Entry) -> Option<(Ending, Moment)> {
+    // Acquire: pairs with the Release of `ending` in `stamp_ending`.
+    let ending = Ending::from_bits(entry.ending.load(Ordering::Acquire))?;
+    Some((ending, moment(u64::from(load(&entry.ended_sec)), load(&entry.ended_nsec))))
 }
 
 /// Writes `text`, cut to what fits, and returns its length.

@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, major, minor, open, readlinkat_raw
 use rustix::io::Errno;
 
 use crate::error::{DeviceError, Error, Operation};
-use crate::name::push_decimal;
+use crate::name::decimal;
 
 /// The number of a character device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +35,9 @@ pub(crate) fn number(path: &CStr) -> Result<Number, Error> {
 pub(crate) fn link_of(number: Number, buffer: &mut [u8]) -> Option<&[u8]> {
     let mut path = String::<40>::new();
     path.push_str("/sys/dev/char/").ok()?;
-    push_decimal(&mut path, number.major)?;
+    path.push_str(&decimal(number.major)).ok()?;
     path.push(':').ok()?;
-    push_decimal(&mut path, number.minor)?;
+    path.push_str(&decimal(number.minor)).ok()?;
     path.push('\0').ok()?;
     read_link(&path, buffer)
 }
@@ -48,7 +48,7 @@ pub(crate) fn resolve<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]>
     let fd = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut own = String::<32>::new();
     own.push_str("/proc/self/fd/").ok()?;
-    push_decimal(&mut own, fd.as_raw_fd().unsigned_abs())?;
+    own.push_str(&decimal(fd.as_raw_fd().unsigned_abs())).ok()?;
     own.push('\0').ok()?;
     read_link(&own, buffer)
 }

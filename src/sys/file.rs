@@ -8,14 +8,14 @@ use heapless::String;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     Access, AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat, accessat, fallocate, fchmod,
-    fchown, flock, fstat, fstatfs, linkat, lstat, open, openat, stat, unlink,
+    fchown, flock, fstat, fstatfs, linkat, lstat, open, stat, unlink,
 };
 use rustix::io::{Errno, pread, pwrite};
 use rustix::process::{Gid, geteuid};
 
 use crate::error::{Error, NotALock, Operation};
 use crate::moment::Moment;
-use crate::name::{DIR_CAPACITY, FILE_PREFIX, NAME_CAPACITY, PATH_CAPACITY, push_decimal, push_file_name};
+use crate::name::{DIR_CAPACITY, FILE_PREFIX, NAME_CAPACITY, PATH_CAPACITY, decimal, push_file_name};
 use crate::record::RECORD_SIZE;
 use crate::sys::clock;
 
@@ -44,7 +44,7 @@ impl Path {
 
 impl Place {
     pub(crate) fn new(dir: &str, name: String<NAME_CAPACITY>) -> Result<Self, Error> {
-        if !dir.starts_with('/') || dir.contains('\0') {
+        if !dir.starts_with('/') || dir.bytes().any(|byte| byte == 0) {
             return Err(Error::DirectoryInvalid);
         }
         Ok(Self { dir: String::try_from(dir).map_err(|_| Error::DirectoryInvalid)?, name, root: root() })
@@ -74,6 +74,19 @@ impl Place {
     }
 }
 
+/// Opens a file, for this program and for none that it starts. Not inlined, as the next one: they are called in many
+/// places, where rustix would put the system call's instructions.
+#[inline(never)]
+pub(crate) fn open_file(path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    open(path, flags | OFlags::CLOEXEC, mode)
+}
+
+/// What the kernel says of a file by its name; not of the one that a symbolic link leads to.
+#[inline(never)]
+fn look_at(path: &CStr) -> Result<Stat, Errno> {
+    lstat(path)
+}
+
 /// What tells one file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
@@ -101,10 +114,10 @@ pub(crate) fn has_lost_name(place: &Place, id: FileId) -> bool {
 }
 
 fn leads_elsewhere(place: &Place, id: FileId) -> bool {
-    match lstat(place.path().as_c_str()) {
+    match look_at(place.path().as_c_str()) {
         Ok(stat) => id != FileId::of(&stat),
         // The name is gone from a directory that is still the one (on the same file system) that the file was in.
-        Err(Errno::NOENT) => lstat(place.dir_path().as_c_str()).is_ok_and(|dir| FileId::of(&dir).dev == id.dev),
+        Err(Errno::NOENT) => look_at(place.dir_path().as_c_str()).is_ok_and(|dir| FileId::of(&dir).dev == id.dev),
         Err(_) => false,
     }
 }
@@ -122,8 +135,8 @@ pub(crate) fn open_named_to_read(place: &Place) -> Result<Option<OwnedFd>, Error
 fn open_named_for(access: OFlags, place: &Place) -> Result<Option<(OwnedFd, FileId)>, Error> {
     // No O_CREAT: with fs.protected_regular that fails on another user's file in a sticky directory, even for root.
     // O_NONBLOCK and O_NOCTTY: if the name is that of a FIFO or a terminal, opening it must not have effects.
-    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = match open(place.path().as_c_str(), flags, Mode::empty()) {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = match open_file(place.path().as_c_str(), flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::NOTDIR) => return Err(Error::DirectoryMissing),
@@ -180,7 +193,7 @@ pub(crate) fn create<T>(
     fill: impl Fn(BorrowedFd<'_>) -> Result<T, Error>,
 ) -> Result<Option<(OwnedFd, FileId, T)>, Error> {
     let dir = place.dir_path();
-    match open(dir.as_c_str(), OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
+    match open_file(dir.as_c_str(), OFlags::TMPFILE | OFlags::RDWR, Mode::RUSR | Mode::WUSR) {
         Ok(fd) => {
             let made = prepare(&fd, making, &fill)?;
             match link_unnamed(&fd, place) {
@@ -266,7 +279,7 @@ fn link_unnamed(fd: &OwnedFd, place: &Place) -> Result<(), Errno> {
     let mut own = String::<32>::new();
     // Ten digits at most: it fits. If not, there is no such file.
     let _ = own.push_str("/proc/self/fd/");
-    let _ = push_decimal(&mut own, fd.as_raw_fd().unsigned_abs());
+    let _ = own.push_str(&decimal(fd.as_raw_fd().unsigned_abs()));
     let _ = own.push('\0');
     linkat(
         CWD,
@@ -279,7 +292,7 @@ fn link_unnamed(fd: &OwnedFd, place: &Place) -> Result<(), Errno> {
 
 fn open_temporary(place: &Place) -> Result<(OwnedFd, Path), Error> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW;
     // A name that is taken is the litter of a crash, or another thread's.
     for _ in 0..64 {
         let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
@@ -288,11 +301,11 @@ fn open_temporary(place: &Place) -> Result<(OwnedFd, Path), Error> {
         let path = place.path_of(|path| {
             path.push('.').ok()?;
             path.push_str(FILE_PREFIX).ok()?;
-            push_decimal(path, pid)?;
+            path.push_str(&decimal(pid)).ok()?;
             path.push('-').ok()?;
-            push_decimal(path, count)
+            path.push_str(&decimal(count)).ok()
         });
-        match openat(CWD, path.as_c_str(), flags, Mode::RUSR | Mode::WUSR) {
+        match open_file(path.as_c_str(), flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => return Ok((fd, path)),
             Err(Errno::EXIST) => {}
             Err(Errno::NOENT) => return Err(Error::DirectoryMissing),
@@ -383,7 +396,7 @@ impl Drop for RemovalRight<'_> {
 /// Removes whatever file has the lock's name, if it is a regular one; for records that cannot be used any more.
 pub(crate) fn unlink_unusable(place: &Place) -> Result<(), Error> {
     let path = place.path();
-    match lstat(path.as_c_str()) {
+    match look_at(path.as_c_str()) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
             return Err(Error::NotALock(NotALock::NotAFile));
         }
@@ -405,7 +418,7 @@ pub(crate) fn is_persistent(fd: BorrowedFd<'_>) -> bool {
 /// Which boot this is; `None` without /proc. Read once: it is another one only after this process has ended.
 pub(crate) fn boot_id() -> Option<[u32; 4]> {
     known_boot_id().or_else(|| {
-        let file = open(c"/proc/sys/kernel/random/boot_id", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let file = open_file(c"/proc/sys/kernel/random/boot_id", OFlags::RDONLY, Mode::empty()).ok()?;
         let mut text = [0; 36];
         let len = rustix::io::read(&file, &mut text).ok()?;
         let id = parse_uuid(&text[..len])?;
