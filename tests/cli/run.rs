@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use resourcelock::{ResourceLock, Timeout};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::support::{Place, Running, Said, send, wait_until};
+use crate::support::{Place, Running, Said, send, tool, wait_until};
 
 fn kill(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
@@ -264,7 +264,7 @@ fn whoever_ignores_its_children_is_told_the_status_all_the_same() {
     let ignore =
         "import os,signal,sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])";
     let mut command = Command::new("python3");
-    command.args(["-c", ignore, env!("CARGO_BIN_EXE_resourcelock"), "x", "run", "sh", "-c", "exit 9"]);
+    command.args(["-c", ignore, tool().to_str().unwrap(), "x", "run", "sh", "-c", "exit 9"]);
     command.env("RESOURCELOCK_DIR", &place.dir);
     Running::new(&mut command).finish().expect_end(9);
 }

@@ -31,6 +31,12 @@ pub(crate) fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_raw(child.id() as i32).unwrap(), signal).unwrap();
 }
 
+/// The tool under test: this build's or, for a tool of another machine with its emulator, the script that
+/// RESOURCELOCK_TOOL names.
+pub(crate) fn tool() -> PathBuf {
+    std::env::var_os("RESOURCELOCK_TOOL").unwrap_or_else(|| env!("CARGO_BIN_EXE_resourcelock").into()).into()
+}
+
 /// A fresh directory for locks, removed at the end.
 pub(crate) struct Place {
     pub(crate) dir: PathBuf,
@@ -54,12 +60,12 @@ impl Place {
 
     /// The tool where another user can run it; where it was built, that one may not look.
     pub(crate) fn tool_for_others(&self) -> PathBuf {
-        let tool = self.dir.join("tool");
-        if !tool.exists() {
+        let copy = self.dir.join("tool");
+        if !copy.exists() {
             // By another program: a process that a test forks while we have the file open to write would keep it busy.
-            assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_resourcelock")).arg(&tool).status().unwrap().success());
+            assert!(Command::new("cp").arg(tool()).arg(&copy).status().unwrap().success());
         }
-        tool
+        copy
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -68,7 +74,7 @@ impl Place {
 
     /// The tool, with this directory, UTC and nothing else of the environment that matters to it.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_resourcelock"));
+        let mut command = Command::new(tool());
         self.prepare(&mut command);
         command.args(words);
         command
@@ -78,7 +84,7 @@ impl Place {
     pub(crate) fn shell(&self, script: &str, words: &[&str]) -> Command {
         let mut command = Command::new("sh");
         self.prepare(&mut command);
-        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_resourcelock")]).args(words);
+        command.args(["-c", script, "sh"]).arg(tool()).args(words);
         command
     }
 
@@ -257,13 +263,15 @@ impl Running {
     /// Waits until it watches for signals and its main thread has nothing to do.
     pub(crate) fn wait_until_blocked(&mut self) {
         let pid = self.pid();
+        // The tool's own, and the one that watches for signals; an emulator has one more.
+        let threads = if std::env::var_os("RESOURCELOCK_TOOL").is_some() { "3" } else { "2" };
         wait_until("blocked", || {
             assert!(self.is_running(), "it ended instead: {}", self.stop());
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
             let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
             let caught = u64::from_str_radix(field("SigCgt:"), 16).unwrap();
             let watches = [Signal::INT, Signal::TERM].iter().all(|signal| caught >> (signal.as_raw() - 1) & 1 == 1);
-            watches && field("State:").starts_with('S') && field("Threads:") == "2"
+            watches && field("State:").starts_with('S') && field("Threads:") == threads
         });
     }
 

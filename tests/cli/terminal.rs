@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{LocalModes, tcgetattr};
 
-use crate::support::{PATIENCE, Place, masked, send, wait_until};
+use crate::support::{PATIENCE, Place, masked, send, tool, wait_until};
 
 /// A terminal, and what has been written on it.
 struct Terminal {
@@ -129,7 +129,7 @@ fn wait_for(child: &mut Child, terminal: &mut Terminal) -> ExitStatus {
 /// A shell with job control, which says `prompt> ` when it is ready.
 fn shell(place: &Place, terminal: &mut Terminal) -> Child {
     let mut command = place.shell("exec bash --norc --noprofile --noediting -i", &[]);
-    command.env("PS1", "prompt> ").env("tool", env!("CARGO_BIN_EXE_resourcelock"));
+    command.env("PS1", "prompt> ").env("tool", tool());
     let child = terminal.start(command);
     terminal.expect("prompt> ");
     child

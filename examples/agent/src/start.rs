@@ -1,12 +1,16 @@
 //! What libc would bring: the entry point, the exit, and the memory functions that the compiler calls by name.
 
 use core::arch::{asm, global_asm};
-use core::ffi::{CStr, c_char, c_void};
-use core::ptr;
+use core::ffi::{CStr, c_char};
 
 // The kernel enters with the argument count at the stack pointer, and with no return address.
 #[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {enter}", "ud2", enter = sym enter);
+#[cfg(target_arch = "x86")]
+global_asm!(
+    ".globl _start", "_start:", "xor ebp, ebp", "mov eax, esp", "and esp, -16", "sub esp, 12", "push eax", "call {enter}",
+    "ud2", enter = sym enter
+);
 #[cfg(target_arch = "aarch64")]
 global_asm!(".globl _start", "_start:", "mov x29, #0", "mov x30, #0", "mov x0, sp", "bl {enter}", "brk #1", enter = sym enter);
 #[cfg(target_arch = "arm")]
@@ -18,13 +22,31 @@ global_asm!(
 /// # Safety
 ///
 /// `stack` is the stack pointer with which the kernel started the program.
-unsafe extern "C" fn enter(stack: *const usize) -> ! {
-    // SAFETY: the kernel puts the argument count first, then that many pointers to strings, which stay.
-    let name = unsafe {
-        let argument = if *stack > 1 { *stack.add(2).cast::<*const c_char>() } else { ptr::null() };
-        (!argument.is_null()).then(|| CStr::from_ptr(argument))
-    };
-    exit(crate::main(name))
+unsafe extern "C" fn enter(stack: *const *const c_char) -> ! {
+    // SAFETY: the kernel puts the argument count first, then that many pointers to strings, then a null pointer.
+    let mut arguments = Arguments(unsafe { stack.add(1) });
+    // The first one is the program's own name.
+    arguments.next();
+    exit(crate::main(arguments))
+}
+
+/// The arguments of the command line that were not taken yet: a list of strings that ends with a null pointer.
+pub(crate) struct Arguments(*const *const c_char);
+
+impl Iterator for Arguments {
+    type Item = &'static CStr;
+
+    fn next(&mut self) -> Option<&'static CStr> {
+        // SAFETY: the list is not at its end before the null pointer, where this stays.
+        let argument = unsafe { *self.0 };
+        if argument.is_null() {
+            return None;
+        }
+        // SAFETY: as above.
+        self.0 = unsafe { self.0.add(1) };
+        // SAFETY: a string of the kernel's making, and it stays where it is.
+        Some(unsafe { CStr::from_ptr(argument) })
+    }
 }
 
 /// Ends the process with all its threads.
@@ -34,6 +56,8 @@ pub(crate) fn exit(status: i32) -> ! {
     unsafe {
         #[cfg(target_arch = "x86_64")]
         asm!("syscall", "ud2", in("rax") 231, in("rdi") status, options(noreturn));
+        #[cfg(target_arch = "x86")]
+        asm!("int 0x80", "ud2", in("eax") 252, in("ebx") status, options(noreturn));
         #[cfg(target_arch = "aarch64")]
         asm!("svc #0", "brk #1", in("x8") 94, in("x0") status, options(noreturn));
         // The number goes through another register: r7 is the frame pointer of some builds.
@@ -42,10 +66,9 @@ pub(crate) fn exit(status: i32) -> ! {
     }
 }
 
-// On targets built with `-Zbuild-std-features=compiler-builtins-mem`, the compiler's own library has these.
-#[cfg(not(feature = "builtins-mem"))]
+/// The compiler's own library has faster ones (compiler-builtins-mem), which are four times as large.
 mod memory {
-    use super::*;
+    use core::ffi::{c_char, c_void};
 
     // Written with volatile or byte-wise raw accesses, so that the compiler does not turn a loop into a call of itself.
 
