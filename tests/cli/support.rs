@@ -88,8 +88,17 @@ impl Place {
         command
     }
 
+    #[allow(unsafe_code)]
     fn prepare(&self, command: &mut Command) {
         command.env("RESOURCELOCK_DIR", &self.dir).env("TZ", "UTC0").stdin(Stdio::null());
+        let heed_hang_ups = || {
+            // SAFETY: sets how this process takes a signal, which may be done between fork and exec.
+            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+            Ok(())
+        };
+        // The tests may be run by nohup(1), and the tool goes on ignoring a SIGHUP that was ignored when it was started.
+        // SAFETY: as above.
+        unsafe { command.pre_exec(heed_hang_ups) };
     }
 
     pub(crate) fn run<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Said {
