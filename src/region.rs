@@ -33,6 +33,9 @@ struct Mapping(NonNull<Record>);
 
 impl Mapping {
     /// Maps the first [`RECORD_SIZE`] bytes of the file: anywhere, or over the mapping `over`.
+    ///
+    /// A page may be larger: the kernel maps whole pages, with zeros behind the end of the file, and the same length at the
+    /// same address is the same pages (mmap(2)).
     fn new(fd: BorrowedFd<'_>, over: Option<&Mapping>) -> Result<Self, Error> {
         let (address, flags) = match over {
             None => (null_mut(), MapFlags::SHARED),

@@ -23,10 +23,12 @@ fn recovers(dir: &Dir, pid: libc::pid_t, info: &str) {
     assert_eq!((dead.pid(), dead.info(), dead.kind()), (pid as u32, info, Kind::Process));
     assert_eq!(dead.ending(), Some(Ending::Recovered));
     assert_eq!(lock.recovered_from().map(|grant| grant.number()), Some(dead.number()));
+    assert_eq!(lock.recovered_pid(), Some(pid as u32));
     assert!(guard.release());
 
     let again = lock.lock(AT_ONCE, "once is enough").unwrap();
     assert!(!again.recovered() && again.recovered_from().is_none() && again.recovered_pid().is_none());
+    assert_eq!(lock.recovered_pid(), None);
     drop(again);
     assert_eq!(lock.counters().recoveries, 1);
 }
