@@ -89,12 +89,12 @@ impl<E: fmt::Display> fmt::Display for BusError<E> {
     }
 }
 
-impl<E: core::error::Error + 'static> core::error::Error for BusError<E> {
+// As embedded-hal-bus has it: few buses have errors that are a `core::error::Error`, so theirs is told and not pointed at.
+impl<E: fmt::Debug + fmt::Display> core::error::Error for BusError<E> {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Bus(error) | Self::ResetFailed(error) => Some(error),
             Self::Lock(error) => Some(error),
-            Self::TimedOut(_) | Self::Recovered(_) | Self::HoldLost => None,
+            _ => None,
         }
     }
 }
