@@ -17,7 +17,7 @@ use resourcelock::{Error, ResourceLock};
 
 const LOCK_NAME: &str = "cost-example";
 const ROUNDS: u32 = 15;
-const TRANSACTIONS: u32 = 200_000;
+const TRANSACTIONS: u32 = 20_000;
 
 /// A bus that does nothing, and does not tell the compiler so.
 struct Nothing;
