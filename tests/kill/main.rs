@@ -9,6 +9,7 @@
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod stopped;
 #[path = "../it/support.rs"]
 mod support;
 mod tracee;

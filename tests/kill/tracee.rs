@@ -189,3 +189,50 @@ fn stay_on_one_cpu() {
     // SAFETY: a set of ours. Where it is not permitted, it is slower.
     unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
 }
+
+/// What stops a child in the middle of an operation, and has it go on: in the child between [`begin`](Self::begin) and
+/// [`end`](Self::end), in its parent the rest.
+pub(crate) struct Stopper(());
+
+impl Stopper {
+    /// `None` if nobody may trace here.
+    pub(crate) fn begin(line: &mut Line) -> Option<Self> {
+        // SAFETY: asks to be traced by the parent.
+        let traced = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } == 0;
+        line.say(if traced { "traced" } else { "not traced" });
+        traced.then(|| {
+            raise(BEGIN);
+            Self(())
+        })
+    }
+
+    pub(crate) fn end(self) {
+        raise(END);
+    }
+
+    /// Stops the child after that many instructions, or at the operation's end: then, `true`.
+    pub(crate) fn stop_after(mut child: Child, steps: usize) -> Option<(Child, bool)> {
+        stay_on_one_cpu();
+        if child.line.next() != "traced" {
+            return None;
+        }
+        assert_eq!(child.stops(), BEGIN);
+        let mut tracee = Tracee { child };
+        let is_at_its_end = (0..steps).any(|_| !tracee.step());
+        Some((tracee.child, is_at_its_end))
+    }
+
+    /// Has the child go on without a tracer.
+    pub(crate) fn go_on(child: &mut Child, is_at_its_end: bool) {
+        let pid = child.pid;
+        let resume = |how: libc::c_uint| {
+            // SAFETY: a tracee of ours that has stopped.
+            assert_eq!(unsafe { libc::ptrace(how, pid, 0, 0) }, 0);
+        };
+        if !is_at_its_end {
+            resume(libc::PTRACE_CONT);
+            assert_eq!(child.stops(), END);
+        }
+        resume(libc::PTRACE_DETACH);
+    }
+}
