@@ -11,6 +11,7 @@ mod generate;
 mod history;
 mod json;
 mod list;
+mod namespaces;
 mod output;
 mod run;
 mod signals;

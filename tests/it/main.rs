@@ -7,6 +7,7 @@ mod death;
 mod device;
 mod fairness;
 mod fast_path;
+mod files;
 mod force;
 mod fork;
 mod info;
