@@ -50,6 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn open(device: &str, address: u8) -> Result<File, Box<dyn Error>> {
     let file = OpenOptions::new().read(true).write(true).open(device)?;
+    // The type of the request differs between C libraries.
+    #[allow(clippy::cast_lossless)]
     // SAFETY: the call takes a number and touches no memory of ours.
     let outcome = unsafe { libc::ioctl(file.as_raw_fd(), I2C_SLAVE as _, libc::c_ulong::from(address)) };
     if outcome < 0 { Err(std::io::Error::last_os_error().into()) } else { Ok(file) }

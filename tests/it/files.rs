@@ -73,7 +73,7 @@ fn a_full_file_system_is_a_typed_error_and_leaves_no_litter() {
     match child.line.next().as_str() {
         "done" => {}
         "cannot mount" => {
-            pass_over("a_full_file_system_is_a_typed_error_and_leaves_no_litter", "mounting is not permitted")
+            pass_over("a_full_file_system_is_a_typed_error_and_leaves_no_litter", "mounting is not permitted");
         }
         other => panic!("the child failed: {other:?}"),
     }
