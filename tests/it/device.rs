@@ -9,7 +9,7 @@ use std::path::Path;
 
 use resourcelock::{DeviceError, Error, ResourceLock};
 
-use crate::support::{AT_ONCE, Child, Dir, is_root, pass_over};
+use crate::support::{AT_ONCE, Child, Dir, has_own_mounts, hide, is_root, pass_over};
 
 fn name_of(path: &Path) -> Result<String, Error> {
     ResourceLock::name_for_device(path.to_str().unwrap()).map(|name| name.as_str().to_owned())
@@ -70,18 +70,10 @@ fn without_sysfs_number_and_path_tell_the_name() {
     if !is_root() {
         return pass_over("without_sysfs_number_and_path_tell_the_name", "only root can hide /sys");
     }
-    let mount = |what: *const libc::c_char, path: &str, flags: libc::c_ulong| {
-        let path = CString::new(path).unwrap();
-        // SAFETY: strings that end with a NUL, or none; no data.
-        unsafe { libc::mount(c"none".as_ptr(), path.as_ptr(), what, flags, std::ptr::null()) == 0 }
-    };
-    let hide = |path: &str| mount(c"tmpfs".as_ptr(), path, 0);
     symlink("/dev/zero", dir.path("sensors")).unwrap();
     assert!(make_device(&dir.path("by-hand"), libc::S_IFCHR, 89, 3), "root");
     let mut child = Child::fork(|line| {
-        // SAFETY: gives the process a mount namespace of its own, from which nothing gets out once it is private.
-        let alone = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
-        if !(alone && mount(std::ptr::null(), "/", libc::MS_REC | libc::MS_PRIVATE) && hide("/sys")) {
+        if !(has_own_mounts() && hide("/sys")) {
             return line.say("cannot");
         }
         assert_eq!(name_of(&dir.path("by-hand")).unwrap(), "i2c-3", "by its number");

@@ -12,6 +12,7 @@ mod force;
 mod fork;
 mod info;
 mod layout;
+mod old_kernel;
 mod snapshot;
 mod support;
 mod timeouts;

@@ -4,12 +4,15 @@
 //! `_exit`, so that it never runs what belongs to the parent, and by SIGALRM if it hangs.
 #![allow(dead_code)]
 
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -369,4 +372,83 @@ pub(crate) fn is_root() -> bool {
 /// Says that a test can't be made here, and why.
 pub(crate) fn pass_over(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "passed over: {test}: {why}");
+}
+
+/// Which calls are meant: those whose argument of this index has, under the mask, this value.
+#[derive(Clone, Copy)]
+pub(crate) struct Argument {
+    pub(crate) index: u32,
+    pub(crate) mask: u32,
+    pub(crate) value: u32,
+}
+
+/// All of them.
+pub(crate) const ANY: Argument = Argument { index: 0, mask: 0, value: 0 };
+
+/// From now on, the kernel refuses this process and all that it starts such a system call, as an older kernel or a sandbox
+/// does: by seccomp(2). `false` if that is not permitted here. Allocates nothing.
+pub(crate) fn refuse(call: libc::c_long, which: Argument, errno: i32) -> bool {
+    // `struct seccomp_data`: the call's number, and from 16 on its arguments, of 64 bits each, of which the filter sees 32
+    // at a time.
+    let low_half = 16 + 8 * which.index + if cfg!(target_endian = "big") { 4 } else { 0 };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let statement = |code: u32, k| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let unless_equal = |k, jf| libc::sock_filter { jf, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k) };
+    let mut filter = [
+        statement(load, 0),
+        unless_equal(call as u32, 4),
+        statement(load, low_half),
+        statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, which.mask),
+        unless_equal(which.value, 1),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: a request that touches no memory.
+    let no_privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: a program of ours, which the kernel checks and copies.
+    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    no_privileges == 0 && filtered == 0
+}
+
+/// Runs the test of that path again, by itself, in a new process in which `prepare` came first, and tells whether this is
+/// that process. For what a process finds out once: the threads of this one have found it out long ago.
+pub(crate) fn is_fresh(test: &str, prepare: fn() -> bool) -> bool {
+    const FRESH: &str = "RESOURCELOCK_TEST_IS_FRESH";
+    if std::env::var_os(FRESH).is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(FRESH, "1");
+    let prepare = move || if prepare() { Ok(()) } else { Err(std::io::ErrorKind::Unsupported.into()) };
+    // SAFETY: between fork and exec, `prepare` makes system calls only.
+    match unsafe { command.pre_exec(prepare) }.output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            let complained = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.contains("1 passed"), "{said}\n{complained}");
+        }
+        Err(error) => pass_over(test, &format!("no process where the kernel refuses something: {error}")),
+    }
+    false
+}
+
+/// Gives this process mounts of its own, from which nothing gets out. `false` if that is not permitted here.
+pub(crate) fn has_own_mounts() -> bool {
+    // SAFETY: changes this process's view of the file systems, nothing of its memory.
+    let alone = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
+    alone && mount(None, "/", libc::MS_REC | libc::MS_PRIVATE, c"")
+}
+
+/// Mounts a file system of that type and with these options, or changes the flags of one.
+pub(crate) fn mount(kind: Option<&CStr>, path: &str, flags: libc::c_ulong, options: &CStr) -> bool {
+    let path = CString::new(path).unwrap();
+    let kind = kind.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: strings that end with a NUL, or none.
+    unsafe { libc::mount(c"none".as_ptr(), path.as_ptr(), kind, flags, options.as_ptr().cast()) == 0 }
+}
+
+/// Hides what is below a path behind an empty file system.
+pub(crate) fn hide(path: &str) -> bool {
+    mount(Some(c"tmpfs"), path, 0, c"")
 }
