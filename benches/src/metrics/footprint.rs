@@ -55,7 +55,11 @@ fn resident_agent(agent: &std::path::Path) -> f64 {
     let site = GUARD.make();
     let mut resident = f64::NAN;
     GUARD.open(&site).hold(Duration::from_secs(1), &mut || {
-        let mut agent = Command::new(agent).arg(site.name()).stdout(Stdio::null()).spawn().expect("it starts");
+        let mut agent = Command::new(agent)
+            .args([site.name(), "-", "0", "0", "2", "1", "0"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
         // It waits for a second. After a third of it, it has long been asleep.
         nap(300_000_000);
         resident = resident_kib(&agent.id().to_string()).unwrap_or(f64::NAN);
