@@ -210,7 +210,7 @@ struct Words {
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     color: Color,
 
-    /// Print the manual page, or what a shell needs to complete our words
+    /// Print the manual page, or a shell's completions (of names without special characters)
     #[arg(long, value_name = "WHAT", value_enum, conflicts_with = "lock")]
     generate: Option<Target>,
 

@@ -2,13 +2,16 @@
 //!
 //! A shell's script only calls this program, with the environment saying so: what can be typed next is answered from the
 //! same declaration that the command line is parsed by, and the locks are those that there are at this moment.
+//!
+//! Invariant: a completion never inserts text that a shell interprets. Any user can name a file in a shared directory, and
+//! bash inserts a candidate without quoting it.
 
 use std::ffi::{OsStr, OsString};
 
-use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Shells, Zsh};
 use clap_mangen::Man;
-use resourcelock::{Error, Escaped};
+use resourcelock::Error;
 
 use crate::args::{self, Target};
 use crate::exit::Exit;
@@ -56,22 +59,41 @@ pub(crate) fn complete() {
     if std::env::var_os(VARIABLE).is_none() {
         return;
     }
-    let command = || args::command().mut_arg("lock", |lock| lock.add(ArgValueCompleter::new(locks)));
+    let command = || {
+        args::command()
+            .mut_arg("lock", |lock| lock.add(ArgValueCompleter::new(locks)))
+            .mut_arg("dir", |dir| dir.add(ArgValueCompleter::new(directories)))
+    };
     CompleteEnv::with_factory(command).var(VARIABLE).shells(Shells(&[&Bash, &Zsh, &Fish])).complete();
 }
 
-/// The locks whose names begin with `typed`, in the directory that the other words or the environment name.
+/// The locks whose names begin with `typed`, in the directory that the other words or the environment name. Leaves out the
+/// names that a shell or this program might not take for a name.
 fn locks(typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
     let dir = dir_of(std::env::args_os());
     let names = dir.and_then(|dir| view::names(&dir).ok()).unwrap_or_default();
-    let is_wanted = |name: &String| name.starts_with(typed) && Escaped(name).to_string() == *name;
+    let is_wanted = |name: &String| name.starts_with(typed) && !name.starts_with('-') && name.chars().all(is_plain);
     names
         .into_iter()
         .filter_map(|name| name.into_string().ok())
         .filter(is_wanted)
         .map(CompletionCandidate::new)
         .collect()
+}
+
+/// The directories whose paths begin with `typed`, without those that a shell might not take for a path.
+fn directories(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let is_wanted = |candidate: &CompletionCandidate| {
+        let path = candidate.get_value().to_str();
+        path.is_some_and(|path| path.strip_prefix("~/").unwrap_or(path).chars().all(|c| c == '/' || is_plain(c)))
+    };
+    PathCompleter::dir().complete(typed).into_iter().filter(is_wanted).collect()
+}
+
+/// Whether the character stands for itself in every shell, without quotes.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._+-".contains(c)
 }
 
 fn dir_of(words: impl IntoIterator<Item = OsString>) -> Option<String> {

@@ -2,23 +2,97 @@
 //!
 //! Seen to fail with lock names that are not completed, with those of another directory, and with hostile ones offered.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::Place;
 
-/// What bash offers for the last of these words.
-fn offered(place: &Place, words: &[&str]) -> Vec<String> {
-    let script = "source <(resourcelock --generate bash); COMP_WORDS=(resourcelock \"$@\"); COMP_CWORD=$#; COMP_TYPE=9; \
-                  _clap_complete_resourcelock resourcelock \"${!#}\" \"\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let mut command = Command::new("bash");
+/// Loads the generated script, asks it to complete the last argument, and prints one candidate per line.
+const BASH: &str = r#"
+loader=/usr/share/bash-completion/bash_completion
+if [ -r $loader ]; then . $loader; fi
+source <(resourcelock --generate bash)
+COMP_WORDS=(resourcelock "$@") COMP_CWORD=$# COMP_TYPE=9
+_clap_complete_resourcelock resourcelock "${!#}" ""
+printf '%s\n' "${COMPREPLY[@]}""#;
+
+/// As [`BASH`]. zsh has its completion functions only at a prompt, so the last one, which displays the candidates, is a
+/// stub here.
+const ZSH: &str = r#"
+compdef() { }
+_describe() { print -rl -- "${(P@)3}" }
+source <(resourcelock --generate zsh)
+words=(resourcelock "$@") CURRENT=$(($# + 1))
+_clap_dynamic_completer_resourcelock"#;
+
+/// As [`BASH`]. A description follows a candidate after a tab.
+const FISH: &str = r#"
+resourcelock --generate fish | source
+complete -C "resourcelock $argv" | string replace -r '\t.*' ''"#;
+
+/// What the shell offers for the last of these words; `None` if the shell is not installed.
+fn offered_by(shell: &str, place: &Place, words: &[&str]) -> Option<Vec<String>> {
+    let home = Place::new();
+    let mut command = Command::new(shell);
+    match shell {
+        "bash" => command.args(["--norc", "-c", BASH, "bash"]),
+        "zsh" => command.args(["-f", "-c", ZSH, "zsh"]),
+        _ => command.args(["--no-config", "-c", FISH, "--"]),
+    };
     let tools = Path::new(env!("CARGO_BIN_EXE_resourcelock")).parent().unwrap();
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
-    command.args(["-c", script, "bash"]).args(words).env("PATH", path).env("RESOURCELOCK_DIR", &place.dir);
-    let output = command.output().unwrap();
+    command.args(words).env("PATH", path).env("RESOURCELOCK_DIR", &place.dir).env("HOME", &home.dir);
+    let output = match command.output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            println!("skipped: no {shell}");
+            return None;
+        }
+        output => output.unwrap(),
+    };
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    Some(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+/// What bash offers for the last of these words.
+fn offered(place: &Place, words: &[&str]) -> Vec<String> {
+    offered_by("bash", place, words).unwrap()
+}
+
+/// Any user can create a file in a shared directory. bash inserted the name of `spi;id>f` without quotes, and Enter
+/// ran `id`.
+#[test]
+fn names_that_a_shell_interprets_are_not_completed() {
+    let (place, parent) = (Place::new(), Place::new());
+    let hostile = [
+        ";id>f", "$(id)", "`id`", "&id", "|id", " id", "*", "'", "\"", "\\", "{a,b}", "#", "!!", "~", "=", "\u{e4}",
+        "\nid",
+    ];
+    for end in hostile.into_iter().chain(["-0", "_A.b+9"]) {
+        let name = format!("spi{end}");
+        assert_eq!(place.run([&name, "get"]).status, Some(0), "{name}");
+        std::fs::create_dir(parent.dir.join(name)).unwrap();
+    }
+    assert_eq!(place.run(["--", "--force-all", "get"]).status, Some(0));
+    let typed = format!("{}/sp", parent.dir.display());
+    let paths = ["spi-0", "spi_A.b+9"].map(|name| format!("{}/{name}/", parent.dir.display()));
+    for shell in ["bash", "zsh", "fish"] {
+        let Some(mut names) = offered_by(shell, &place, &["sp"]) else { continue };
+        names.sort();
+        assert_eq!(names, ["spi-0", "spi_A.b+9"], "{shell}");
+        // zsh shows a directory's slash by an option of the function that is a stub here.
+        let paths = paths.clone().map(|path| if shell == "zsh" { path.trim_end_matches('/').to_owned() } else { path });
+        let mut directories = offered_by(shell, &place, &["--dir", &typed]).unwrap();
+        directories.sort();
+        assert_eq!(directories, paths, "{shell}");
+        // A completed name that begins with a dash would be parsed as an option.
+        let options = offered_by(shell, &place, &["--fo"]).unwrap();
+        assert!(
+            options.iter().all(|option| option.starts_with("--force") && option != "--force-all"),
+            "{shell}: {options:?}"
+        );
+    }
 }
 
 #[test]
