@@ -18,8 +18,10 @@ use crate::exit::Exit;
 use crate::output;
 use crate::view;
 
-/// The environment's word by which a shell asks to complete, and which shell it is.
-const VARIABLE: &str = "COMPLETE";
+/// The environment variable with which a script asks for completions; its value is the shell's name.
+///
+/// Not clap's `COMPLETE`, which any other program's set-up may export.
+const VARIABLE: &str = "_RESOURCELOCK_COMPLETE";
 
 const PROGRAM: &str = "resourcelock";
 
@@ -54,9 +56,9 @@ fn manual(page: &mut Vec<u8>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Answers a shell that wants words completed, if that is what we were started for.
+/// Answers the call of a completion script, and exits. Returns if the command line is anything else.
 pub(crate) fn complete() {
-    if std::env::var_os(VARIABLE).is_none() {
+    if !is_call_of_script(&std::env::args_os().collect::<Vec<_>>()) {
         return;
     }
     let command = || {
@@ -65,6 +67,28 @@ pub(crate) fn complete() {
             .mut_arg("dir", |dir| dir.add(ArgValueCompleter::new(directories)))
     };
     CompleteEnv::with_factory(command).var(VARIABLE).shells(Shells(&[&Bash, &Zsh, &Fish])).complete();
+}
+
+/// Whether the words and the environment are exactly those of a call by a script that `--generate` prints:
+/// `VARIABLE=SHELL resourcelock -- WORD...`, and in bash and zsh also the separator and the index of the word to complete.
+///
+/// A variable that is merely exported must not turn a `get` into a completion, whose status 0 means "the lock is held".
+fn is_call_of_script(words: &[OsString]) -> bool {
+    let [_, dashes, words @ ..] = words else { return false };
+    let is_indexed = |separator: &str, last: usize| {
+        let index = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok());
+        std::env::var_os("_CLAP_IFS").is_some_and(|given| given == separator)
+            && index.is_some_and(|index| (1..=last).contains(&index))
+    };
+    dashes == "--"
+        && match std::env::var(VARIABLE).as_deref() {
+            Ok("bash") => is_indexed("\u{b}", words.len().saturating_sub(1)),
+            // The word to complete may be missing if it is empty.
+            Ok("zsh") => is_indexed("\n", words.len()),
+            // The command, and the word to complete.
+            Ok("fish") => words.len() >= 2,
+            _ => false,
+        }
 }
 
 /// The locks whose names begin with `typed`, in the directory that the other words or the environment name. Leaves out the

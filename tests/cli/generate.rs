@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::Place;
+use crate::support::{Place, Said};
 
 /// Loads the generated script, asks it to complete the last argument, and prints one candidate per line.
 const BASH: &str = r#"
@@ -128,12 +128,12 @@ fn zsh_and_fish_are_answered() {
         let script = place.run(["--generate", shell]);
         assert_eq!((script.status, script.stderr.as_str()), (Some(0), ""));
         assert!(
-            script.stdout.contains(&format!("COMPLETE={shell}"))
-                || script.stdout.contains(&format!("COMPLETE=\"{shell}\"")),
+            script.stdout.contains(&format!(" _RESOURCELOCK_COMPLETE=\"{shell}\" "))
+                || script.stdout.contains(&format!("(_RESOURCELOCK_COMPLETE={shell} ")),
             "{script:?}"
         );
         let mut command = place.command(["--", "resourcelock", "i2"]);
-        command.env("COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", "1").env("_CLAP_IFS", "\n");
+        command.env("_RESOURCELOCK_COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", "1").env("_CLAP_IFS", "\n");
         let output = command.output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), "i2c-1", "{shell}");
         let file = place.dir.join(shell);
@@ -141,6 +141,30 @@ fn zsh_and_fish_are_answered() {
         // Where there is such a shell, it must understand the script.
         if let Ok(status) = Command::new(shell).arg("-n").arg(&file).status() {
             assert!(status.success(), "{shell}");
+        }
+    }
+}
+
+/// `COMPLETE=bash resourcelock x get` printed a script and exited with 0, and the lock was not held.
+#[test]
+fn an_exported_completion_variable_does_not_replace_a_get() {
+    for variable in ["COMPLETE", "_RESOURCELOCK_COMPLETE"] {
+        for shell in ["bash", "zsh", "fish", "elvish", "1", ""] {
+            let of_script = [("_CLAP_COMPLETE_INDEX", "1"), ("_CLAP_IFS", "\u{b}"), ("_CLAP_COMPLETE_SPACE", "false")];
+            for more in [&of_script[..0], &of_script] {
+                for words in [&["x", "get"][..], &["-t", "0", "--", "x", "get"], &["--", "x", "get"]] {
+                    // With the variables and the dashes of a script, it is the call of that script.
+                    let is_call = shell == "fish" || (shell == "bash" && !more.is_empty());
+                    if variable != "COMPLETE" && words[0] == "--" && is_call {
+                        continue;
+                    }
+                    let place = Place::new();
+                    let mut get = place.command(words);
+                    Said::by(get.env(variable, shell).envs(more.iter().copied()))
+                        .expect(0, "<x> lock request successful - Granted <<TIME> - cli>");
+                    assert!(place.is_locked("x"), "{variable}={shell} {words:?}");
+                }
+            }
         }
     }
 }
