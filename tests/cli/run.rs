@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use resourcelock::{ResourceLock, Timeout};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::support::{Place, Running, Said, send, tool, wait_until};
+use crate::support::{Place, Running, Said, dispositions, send, tool, wait_for_end, wait_until};
 
 fn kill(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
@@ -166,7 +166,7 @@ fn a_signal_that_ends_the_program_ends_us() {
         } else {
             send(&child, signal);
         }
-        let status = child.wait().unwrap();
+        let status = wait_for_end(&mut child);
         assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
         assert!(!status.core_dumped());
         if [Signal::INT, Signal::TERM, Signal::HUP].contains(&signal) {
@@ -185,7 +185,7 @@ fn a_signal_ends_a_run_that_waits_for_the_lock() {
         let mut child = place.command(["x", "run", "-t", "-1", "touch", "ran"]).spawn().unwrap();
         wait_until("waits", || place.row("x")[5] == "yes");
         send(&child, signal);
-        assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()));
+        assert_eq!(wait_for_end(&mut child).signal(), Some(signal.as_raw()));
         assert!(holder.is_running());
     }
 }
@@ -253,6 +253,25 @@ fn signals_that_were_ignored_stay_ignored() {
         let words = ["x", "run", "sh", "-c", &format!("kill -{signal} $$; echo alive")];
         Said::by(&mut place.shell(&format!("trap '' {signal}; exec \"$@\""), &words)).expect(0, "alive");
     }
+}
+
+/// Started by nohup(1), or in the background of a script, these tests waited for ever: their children ignored the signals,
+/// too.
+#[test]
+fn the_tests_of_signals_pass_where_signals_are_ignored() {
+    const TESTS: [&str; 5] = [
+        "run::signals_are_passed_on",
+        "run::a_signal_that_ends_the_program_ends_us",
+        "run::a_signal_ends_a_run_that_waits_for_the_lock",
+        "signals::a_signal_during_auto_unget_releases_first",
+        "terminal::top_gives_the_terminal_back_whatever_signal_ends_it",
+    ];
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("--exact").args(TESTS);
+    dispositions::ignore_in(&mut command);
+    let said = Running::new(&mut command).finish();
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stdout.contains(&format!("{} passed", TESTS.len())), "{said:?}");
 }
 
 #[test]

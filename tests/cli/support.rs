@@ -1,12 +1,15 @@
 //! Fixtures: a directory for locks, the tool run in it, and what it said.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../support/dispositions.rs"]
+pub(crate) mod dispositions;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -29,6 +32,23 @@ pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
 /// Sends a signal to a child that was not waited for yet.
 pub(crate) fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_raw(child.id() as i32).unwrap(), signal).unwrap();
+}
+
+/// Waits for the end of a child, and reaps it. Kills it if it does not end.
+#[track_caller]
+pub(crate) fn wait_for_end(child: &mut Child) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if began.elapsed() > PATIENCE {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the child does not end");
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The tool under test: this build's or, for a tool of another machine with its emulator, the script that
@@ -88,17 +108,9 @@ impl Place {
         command
     }
 
-    #[allow(unsafe_code)]
     fn prepare(&self, command: &mut Command) {
         command.env("RESOURCELOCK_DIR", &self.dir).env("TZ", "UTC0").stdin(Stdio::null());
-        let heed_hang_ups = || {
-            // SAFETY: sets how this process takes a signal, which may be done between fork and exec.
-            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
-            Ok(())
-        };
-        // The tests may be run by nohup(1), and the tool goes on ignoring a SIGHUP that was ignored when it was started.
-        // SAFETY: as above.
-        unsafe { command.pre_exec(heed_hang_ups) };
+        dispositions::reset_in(command);
     }
 
     pub(crate) fn run<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Said {

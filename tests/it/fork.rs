@@ -4,7 +4,7 @@
 
 use resourcelock::LockError;
 
-use crate::support::{AT_ONCE, Child, Dir, LONG};
+use crate::support::{AT_ONCE, Child, Dir, End, LONG, dispositions, is_fresh};
 
 #[test]
 fn a_forked_child_neither_holds_nor_releases_and_can_get_itself() {
@@ -97,4 +97,19 @@ fn a_child_whose_parent_has_died_holding_recovers() {
         unsafe { libc::raise(libc::SIGKILL) };
     });
     parent.line.hear("recovered");
+}
+
+/// SIGALRM is what ends a child that hangs. Where it was ignored, for instance, nothing did.
+#[test]
+fn forked_children_have_the_default_dispositions() {
+    if !is_fresh("fork::forked_children_have_the_default_dispositions", dispositions::ignore_and_block) {
+        return;
+    }
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGALRM, libc::SIGUSR1] {
+        let mut child = Child::fork(|_| {
+            // SAFETY: a signal to this very process.
+            unsafe { libc::raise(signal) };
+        });
+        assert_eq!(child.end(), End::Killed(signal));
+    }
 }

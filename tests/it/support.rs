@@ -4,6 +4,9 @@
 //! `_exit`, so that it never runs what belongs to the parent, and by SIGALRM if it hangs.
 #![allow(dead_code)]
 
+#[path = "../support/dispositions.rs"]
+pub(crate) mod dispositions;
+
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{Read, Write};
@@ -205,6 +208,7 @@ impl Child {
             -1 => None,
             0 => {
                 drop(ours);
+                dispositions::reset();
                 // SAFETY: arms a timer whose signal ends this process.
                 unsafe { libc::alarm(2 * PATIENCE.as_secs() as u32) };
                 let mut line = Line(theirs);
