@@ -42,14 +42,15 @@ impl<'a> Guard<'a> {
         Self { lock, ticket, died }
     }
 
-    /// Whether the previous holder died while it held: the resource may be in the middle of something.
+    /// Returns whether the previous holder died while it held the lock. The resource may be in any state: reset it.
     pub fn recovered(&self) -> bool {
         self.died != Word(0)
     }
 
-    /// The grant of the previous holder, if it died while it held.
+    /// Returns the grant of the previous holder, if it died while it held the lock.
     ///
-    /// `None` also if it died in the few instructions between being granted and saying who it was.
+    /// Also `None` if it died between acquiring the lock and publishing its grant, a matter of a few instructions. So this
+    /// is for messages; [`recovered`](Self::recovered) decides whether to reset the resource.
     pub fn recovered_from(&self) -> Option<Grant> {
         let (_, number) = self.lock.still_holds_by(self.ticket)?;
         self.lock.dead_holder(number, self.died)

@@ -326,8 +326,9 @@ impl ResourceLock {
     ///
     /// let lock = ResourceLock::open("doc-lock")?;
     /// let guard = lock.lock(Timeout::from_secs(1), "tempmon #3")?;
-    /// if let Some(dead) = guard.recovered_from() {
-    ///     // The previous holder died in the middle of its work: reset the bus.
+    /// if guard.recovered() {
+    ///     // The previous holder died in the middle of its work: reset the bus. `guard.recovered_from()` names that
+    ///     // holder, if it lived long enough to record who it is.
     /// }
     ///
     /// // Somebody else, meanwhile:
@@ -630,7 +631,8 @@ impl ResourceLock {
 
     /// The grant that the last get of this handle took over from a holder that died, while it still holds.
     ///
-    /// `None` also where the holder died before it could say who it was; [`Guard::recovered`] tells the two apart.
+    /// Also `None` if that holder died before it recorded who it is, so this does not show whether the resource needs a
+    /// reset: test [`recovered_pid`](Self::recovered_pid) or [`Guard::recovered`] for that.
     pub fn recovered_from(&self) -> Option<Grant> {
         self.adopt();
         let (_, number) = self.holds()?;

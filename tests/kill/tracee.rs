@@ -48,8 +48,7 @@ pub(crate) fn kill_everywhere<P>(
         let prepared = prepare(&dir);
         let Some(mut tracee) = Tracee::start(&dir, &body) else { panic!("ptrace was permitted before") };
         tracee.go(&way, steps);
-        let last_word =
-            std::fs::read(dir.lock_file()).map_or(0, |bytes| u32::from_ne_bytes(bytes[64..68].try_into().unwrap()));
+        let last_word = word(&dir);
         tracee.child.kill();
         // A zombie one time, gone the next.
         if tried % 2 == 1 {
@@ -60,6 +59,26 @@ pub(crate) fn kill_everywhere<P>(
         tried += 1;
     }
     println!("kill: {tried} instruction positions of {length}: {name} (held at {held} of them)");
+}
+
+/// Steps a child through the operation that `body` returns, and kills it after the first instruction that makes `happened`
+/// true. `None` if ptrace is not permitted.
+pub(crate) fn kill_as_soon_as(dir: &Dir, body: impl Fn(&Dir) -> Body, happened: impl Fn() -> bool) -> Option<Corpse> {
+    stay_on_one_cpu();
+    let mut tracee = Tracee::start(dir, &body)?;
+    let mut steps = 0;
+    while !happened() {
+        assert!(tracee.step(), "the operation ended first, after {steps} instructions");
+        steps += 1;
+    }
+    tracee.child.kill();
+    let last_word = word(dir);
+    Some(Corpse { pid: tracee.child.pid, steps, last_word })
+}
+
+/// The lock word, as it is in the file; zero if there is no lock.
+fn word(dir: &Dir) -> u32 {
+    std::fs::read(dir.lock_file()).map_or(0, |bytes| u32::from_ne_bytes(bytes[64..68].try_into().unwrap()))
 }
 
 /// How an operation goes when nobody is killed.
