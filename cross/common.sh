@@ -45,3 +45,22 @@ cross_environment() {
   export "${prefix}_LINKER=$gcc-gcc"
   [ -z "$runner" ] || export "${prefix}_RUNNER=$runner"
 }
+
+# Fails if the program $1 cannot run with pages of 64 KiB: if two of its PT_LOAD segments share such a page, or if one is
+# not at the same place within its page in memory as in the file.
+check_pages() {
+  local page=65536 last=-1 type offset address size
+  while read -r type offset address _ _ size _; do
+    [ "$type" = LOAD ] || continue
+    if ((address / page <= last)); then
+      echo "$1: the segment at $address shares a page of $((page / 1024)) KiB with the segment before it" >&2
+      return 1
+    fi
+    if (((address - offset) % page != 0)); then
+      echo "$1: the segment at $address cannot be mapped from $offset of the file with pages of $((page / 1024)) KiB" >&2
+      return 1
+    fi
+    last=$(((address + size - 1) / page))
+  done < <(readelf -lW "$1")
+  ((last >= 0)) || { echo "$1: no segments" >&2; return 1; }
+}

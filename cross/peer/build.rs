@@ -8,7 +8,8 @@ fn main() {
         "-Wl,-z,noseparate-code",
         "-Wl,-z,norelro",
         "-Wl,--no-eh-frame-hdr",
-        "-Wl,-z,max-page-size=4096",
+        // See the agent's build.rs.
+        "-Wl,-z,max-page-size=65536",
     ] {
         println!("cargo::rustc-link-arg-bins={arg}");
     }

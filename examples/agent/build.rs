@@ -13,7 +13,9 @@ fn main() {
         "-Wl,--no-eh-frame-hdr",
         "-Wl,-z,noseparate-code",
         "-Wl,-z,norelro",
-        "-Wl,-z,max-page-size=4096",
+        // The largest page of an ARM kernel (a Pi 5 has 16 KiB). Segments that share a page make the kernel end the program
+        // by SIGSEGV before its first instruction. The file does not grow: only addresses move apart.
+        "-Wl,-z,max-page-size=65536",
     ];
     for argument in arguments {
         println!("cargo::rustc-link-arg-bins={argument}");
