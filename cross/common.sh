@@ -27,20 +27,20 @@ cross_runner() {
   esac
 }
 
-# Has cargo build for the target $1, with what it needs installed.
+# Has cargo build for the target $1, with what it needs installed. Fails also where `set -e` is off.
 cross_environment() {
   local gcc runner prefix
-  gcc=$(cross_gcc "$1")
+  gcc=$(cross_gcc "$1") || return
   runner=$(cross_runner "$1")
   case $1 in
     x86_64-*) need_packages gcc libc6-dev ;;
     i686-*) need_packages gcc-i686-linux-gnu libc6-dev-i386-cross ;;
     arm*) need_packages gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static ;;
     aarch64-*) need_packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static ;;
-  esac
-  cross/debian-rust "$CROSS_RUST" "target/rust-$CROSS_RUST" src > /dev/null
+  esac || return
+  cross/debian-rust "$CROSS_RUST" "target/rust-$CROSS_RUST" src > /dev/null || return
   # build-std is for nightly compilers, or for those that are told that they are one.
-  export RUSTC=$PWD/target/rust-$CROSS_RUST/rustc RUSTC_BOOTSTRAP=1
+  export RUSTC=$PWD/target/rust-$CROSS_RUST/rustc RUSTDOC=$PWD/target/rust-$CROSS_RUST/rustdoc RUSTC_BOOTSTRAP=1
   prefix=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<< "$1")
   export "${prefix}_LINKER=$gcc-gcc"
   [ -z "$runner" ] || export "${prefix}_RUNNER=$runner"
