@@ -18,18 +18,63 @@
 //! Nothing here outlives the call, and nothing is opened, so a crash leaves nothing behind.
 
 use core::ffi::CStr;
+use core::fmt;
+use core::ops::Deref;
 
 use heapless::String;
 
 use crate::error::{DeviceError, Error};
-use crate::name::{self, NAME_CAPACITY, decimal};
+use crate::name::{self, DEVICE_PATH_CAPACITY, NAME_CAPACITY, decimal};
 use crate::sys::device::{self, Number};
 
-/// Longest path of a device, in bytes.
-pub const DEVICE_PATH_CAPACITY: usize = 255;
+/// A lock's name, as text of its own. It dereferences to `str`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LockName(String<NAME_CAPACITY>);
 
-/// A lock's name, as text of its own.
-pub type LockName = String<NAME_CAPACITY>;
+impl LockName {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for LockName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for LockName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for LockName {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for LockName {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+impl fmt::Display for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
 
 /// A link in /sys has some 100 bytes; a path is at most this long by the kernel's PATH_MAX.
 const LINK_CAPACITY: usize = 4096;
@@ -56,7 +101,7 @@ pub(crate) fn lock_name(path: &str) -> Result<LockName, Error> {
 /// The last component of a path, if a lock can be called so.
 fn last_component(path: &[u8]) -> Option<LockName> {
     let component = path.rsplit(|&byte| byte == b'/').next()?;
-    name::validate(core::str::from_utf8(component).ok()?).ok()
+    name::validate(core::str::from_utf8(component).ok()?).ok().map(LockName)
 }
 
 /// The name of a device whose number tells it ([devices.txt]). Those of SPI, GPIO and others are given out as they come.
@@ -71,10 +116,10 @@ fn by_number(Number { major, minor }: Number) -> Option<LockName> {
         (204, 64..=79) => ("ttyAMA", minor - 64),
         _ => return None,
     };
-    let mut name = LockName::new();
+    let mut name = String::new();
     name.push_str(prefix).ok()?;
     name.push_str(&decimal(number)).ok()?;
-    Some(name)
+    Some(LockName(name))
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ pub const NAME_CAPACITY: usize = 255;
 /// Longest directory path, in bytes.
 pub const DIR_CAPACITY: usize = 255;
 
+/// Longest path of a device, in bytes.
+pub const DEVICE_PATH_CAPACITY: usize = 255;
+
 /// Every lock's file name begins with this, and the lock's name follows, so that a directory can be searched for locks. (Of
 /// a name over 242 bytes only the beginning and a hash follow; opened by that, it is the same file.)
 ///

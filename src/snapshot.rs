@@ -5,22 +5,26 @@
 //! lists, shows or watches locks; a crash in here leaves nothing behind.
 
 use core::fmt;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
+use rustix::fd::AsFd;
+
 use crate::error::Error;
-use crate::info::{self, Counters, Escaped, Grant, History, OffsetAt};
-use crate::lock::{OpenOptions, liveness_of};
+use crate::escape::Escaped;
+use crate::grant::{Counters, Grant, History, Waiters};
+use crate::lock::OpenOptions;
 use crate::log::{Shown, debug};
-use crate::moment::Moment;
 use crate::name;
-use crate::owner::Liveness;
-use crate::protocol::{Depth, Patience, SLICE};
+use crate::protocol::{Patience, SLICE};
 use crate::record::Record;
 use crate::region;
 use crate::sys::clock;
-use crate::sys::file::Place;
-use crate::sys::process::Process;
+use crate::sys::path::Place;
+use crate::sys::seat;
+use crate::time::Moment;
 use crate::timeout::Timeout;
+use crate::timestamp::OffsetAt;
 use crate::word::{Kind, State, Word};
 
 /// A wait that does not take part looks again after this long, and then after twice as long each time, up to a slice.
@@ -32,15 +36,16 @@ const FIRST_LOOK: Duration = Duration::from_millis(1);
 pub enum Status {
     /// Nobody holds it.
     Free,
-    /// Nobody holds it, but somebody has waited for so long that it is kept for those who wait.
+    /// Nobody holds it, and it is reserved for those who already wait.
     Reserved,
     /// It is held, and nothing proves that the holder is dead.
     Held(Kind),
-    /// It is held by a process that is proven dead: the next get takes over.
+    /// Its holder is dead: the next acquire takes over.
     HolderDied,
-    /// It was removed, or is left from before the machine was booted: whoever opens it next makes it new and empty.
+    /// It was removed by a process that died before it had deleted the file. The next process to open it makes it new and
+    /// empty.
     Retired,
-    /// Its word has a value that no program writes: only a forced unget or a removal helps.
+    /// Its word has a value that no program writes. Force-release or remove the lock.
     Corrupt,
 }
 
@@ -53,6 +58,7 @@ pub struct Snapshot {
     status: Status,
     /// On CLOCK_MONOTONIC.
     taken: Moment,
+    waiters: Waiters,
     offset_at: Option<OffsetAt>,
 }
 
@@ -62,26 +68,31 @@ impl Snapshot {
         self.status
     }
 
-    /// Whether anybody holds the lock, as [`ResourceLock::is_locked`](crate::ResourceLock::is_locked) says it: a holder
-    /// that has died holds until the next get finds out.
+    /// Whether anybody holds the lock, as [`ResourceLock::is_held`](crate::ResourceLock::is_held): a holder that has died
+    /// counts as a holder until the next acquire takes over.
     pub fn is_locked(&self) -> bool {
         matches!(self.status, Status::Held(_) | Status::HolderDied | Status::Corrupt)
     }
 
-    /// The holder's process id, which is known even where [`holder`](Self::holder) is not yet.
-    pub fn pid(&self) -> Option<u32> {
-        matches!(self.status, Status::Held(_) | Status::HolderDied).then(|| self.word.pid())
+    /// The holder's seat, which is known even where [`holder`](Self::holder) is not yet.
+    pub fn seat(&self) -> Option<u32> {
+        matches!(self.status, Status::Held(_) | Status::HolderDied).then(|| self.word.seat())
     }
 
     /// The present grant. `None` if nobody holds, or if the holder has not yet said who it is.
     pub fn holder(&self) -> Option<Grant> {
-        self.pid()?;
+        self.seat()?;
         Grant::of_holder(&self.record, self.word, self.offset_at)
     }
 
     /// For how long the lock has been held by its present holder, dead or alive; time in suspend does not count.
     pub fn held_for(&self) -> Option<Duration> {
         Some(self.taken.since(self.holder()?.since()))
+    }
+
+    /// By how much the present hold has lasted longer than its holder expected; `None` if it has not, or did not say.
+    pub fn overdue(&self) -> Option<Duration> {
+        self.held_for()?.checked_sub(self.holder()?.expected()?)
     }
 
     /// The newest grant: the present one, or the last.
@@ -92,7 +103,7 @@ impl Snapshot {
     /// The grants that the lock remembers, newest first, as
     /// [`ResourceLock::history`](crate::ResourceLock::history). One that was just being written is left out.
     pub fn history(&self) -> History {
-        if self.status == Status::Retired { History::new() } else { info::history_of(&self.record, self.offset_at) }
+        if self.status == Status::Retired { History::default() } else { History::of(&self.record, self.offset_at) }
     }
 
     /// What happened to the lock since it was made.
@@ -100,14 +111,19 @@ impl Snapshot {
         if self.status == Status::Retired { Counters::default() } else { Counters::of(&self.record) }
     }
 
-    /// Whether somebody waits for the lock. Who has given up or died since the lock was last released counts, too.
+    /// The processes that wait for the lock and have said so; they do after the first 10 ms.
+    pub fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// Whether a process waits for the lock. One that has given up or died since the lock was last released counts, too.
     pub fn has_waiters(&self) -> bool {
         self.word.has_waiters() && self.status != Status::Retired
     }
 
     /// Whether somebody has waited for so long that the next release is reserved for those who wait.
     pub fn wants_handoff(&self) -> bool {
-        self.word.wants_handoff() && self.pid().is_some()
+        self.word.wants_handoff() && self.seat().is_some()
     }
 }
 
@@ -152,25 +168,28 @@ impl OpenOptions<'_> {
     }
 
     fn inspect_place(self, place: &Place) -> Result<Snapshot, Error> {
-        let (record, is_stale) = region::copy(place)?;
-        let word = Word(record.word.load(core::sync::atomic::Ordering::Relaxed));
+        let (record, fd) = region::copy(place)?;
+        // Asking is enough for those who only look. Whatever keeps the kernel from answering is life.
+        let is_alive = |number| seat::is_taken(fd.as_fd(), number) != Ok(false);
+        let word = Word(record.hot.word.load(Ordering::Relaxed));
         let status = match word.state() {
-            _ if is_stale => Status::Retired,
             State::Free => Status::Free,
             State::Reserved => Status::Reserved,
-            State::Held(Kind::Process) if is_dead(&record, word)? => Status::HolderDied,
+            State::Held(Kind::Process) if !is_alive(word.seat()) => Status::HolderDied,
             State::Held(kind) => Status::Held(kind),
             State::Retired => Status::Retired,
             State::Malformed => Status::Corrupt,
         };
-        Ok(Snapshot { record, word, status, taken: clock::monotonic_coarse(), offset_at: self.offset_at })
+        let taken = clock::monotonic_coarse();
+        let waiters = Waiters::of(&record, taken, is_alive);
+        Ok(Snapshot { record, word, status, taken, waiters, offset_at: self.offset_at })
     }
 
-    /// Waits up to `timeout` until nobody holds the lock `name`, without taking it: `true` once a get would be granted,
-    /// which is also so if the holder is dead or there is no such lock; `false` if the time ran out.
+    /// Waits up to `timeout` until nobody holds the lock `name`, without acquiring it. Returns `true` if nobody holds it, if
+    /// its holder is dead, or if there is no such lock; `false` if the time ran out.
     ///
-    /// By the time that the caller acts on it somebody else may hold: who needs the lock must get it. It looks every 10 ms,
-    /// and does not queue with those who wait, so on a lock that is nearly always held it may see none of the gaps.
+    /// The answer may be stale when the caller acts on it: a program that needs the lock must acquire it. This call polls
+    /// every 10 ms and does not queue with the waiters, so it may miss every gap of a lock that is nearly always held.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -216,10 +235,6 @@ impl OpenOptions<'_> {
             slice = (slice * 2).min(SLICE);
         }
     }
-}
-
-fn is_dead(record: &Record, word: Word) -> Result<bool, Error> {
-    Ok(liveness_of(record, Process::find()?, word, Depth::Thorough).0 == Liveness::Dead)
 }
 
 /// The newest grant; empty if there is none.

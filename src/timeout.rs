@@ -1,20 +1,20 @@
-//! How long a get waits.
+//! How long a request waits.
 
 use core::fmt;
 use core::time::Duration;
 
 use crate::protocol::Patience;
 
-/// How long a get waits for the lock: not at all, up to a duration, or for ever.
+/// How long a request waits for the lock: not at all, up to a duration, or for ever.
 ///
 /// Measured on CLOCK_MONOTONIC, so setting the wall clock neither shortens nor prolongs it; suspend does not count. A
-/// get never gives up early.
+/// request never gives up early.
 ///
 /// ```
 /// # use resourcelock::Timeout;
 /// # use core::time::Duration;
 /// assert_eq!(Timeout::try_from(0.25), Ok(Timeout::from_millis(250)));
-/// assert_eq!(Timeout::try_from(Duration::from_secs(1)), Ok(Timeout::DEFAULT));
+/// assert_eq!(Timeout::from(Duration::from_secs(1)), Timeout::DEFAULT);
 /// assert!(Timeout::try_from(-0.25).is_err());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +60,10 @@ impl Default for Timeout {
     }
 }
 
-/// A duration longer than [`Timeout::MAX`] is an error.
-impl TryFrom<Duration> for Timeout {
-    type Error = TimeoutError;
-
-    fn try_from(duration: Duration) -> Result<Self, TimeoutError> {
-        if duration > LONGEST { Err(TimeoutError::TooLong) } else { Ok(Self(Some(duration))) }
+/// A duration longer than [`Timeout::MAX`] becomes that.
+impl From<Duration> for Timeout {
+    fn from(duration: Duration) -> Self {
+        Self(Some(duration.min(LONGEST)))
     }
 }
 
@@ -82,7 +80,7 @@ impl TryFrom<f64> for Timeout {
             Err(TimeoutError::TooLong)
         } else {
             // In range, so this cannot fail; rounds to the nearest nanosecond.
-            Duration::try_from_secs_f64(secs).map_err(|_| TimeoutError::TooLong)?.try_into()
+            Duration::try_from_secs_f64(secs).map(Self::from).map_err(|_| TimeoutError::TooLong)
         }
     }
 }
@@ -124,7 +122,7 @@ mod tests {
         assert_eq!(Timeout::try_from(f64::NAN), Err(TimeoutError::NotANumber));
         assert_eq!(Timeout::try_from(f64::INFINITY), Err(TimeoutError::TooLong));
         assert_eq!(Timeout::try_from(1e300), Err(TimeoutError::TooLong));
-        assert_eq!(Timeout::try_from(Duration::MAX), Err(TimeoutError::TooLong));
+        assert_eq!(Timeout::from(Duration::MAX), Timeout::MAX);
         assert_eq!(Timeout::try_from(-0.0), Ok(Timeout::ZERO));
         assert_eq!(Timeout::try_from(f64::from(u32::MAX)), Ok(Timeout::MAX));
         assert_eq!(Timeout::try_from(1e-12), Ok(Timeout::ZERO));

@@ -5,7 +5,8 @@ use core::fmt;
 use embedded_hal::{i2c, spi};
 
 use crate::error::{Error, LockError};
-use crate::info::{Escaped, Grant};
+use crate::escape::Escaped;
+use crate::grant::{Grant, HolderSummary};
 
 /// Why a transaction on a locked bus failed. `E` is the error of the bus itself.
 ///
@@ -20,14 +21,14 @@ pub enum BusError<E> {
     Bus(E),
     /// The lock was not to be had in time; this is who holds it. As [`LockError::TimedOut`]. If it is this very process,
     /// another wrapper or handle of it holds.
-    TimedOut(Option<Grant>),
+    TimedOut(Option<HolderSummary>),
     /// The previous holder died while it held, and the wrapper was told to [report](super::Report) that: this once. The
     /// grant is the dead holder's, if it had the time to say who it was.
     Recovered(Option<Grant>),
     /// The previous holder died while it held, and the [reset](super::Reset) that should have followed failed. It is
     /// made again before the next transaction.
     ResetFailed(E),
-    /// The hold was ended by somebody's forced unget, or is a parent process's: others may use the bus. In a session it
+    /// The hold was force-released, or is a parent process's: others may use the bus. In a session it
     /// stays so until the session is ended.
     HoldLost,
     /// The lock could not be used.
@@ -38,6 +39,8 @@ impl<E> From<LockError> for BusError<E> {
     fn from(error: LockError) -> Self {
         match error {
             LockError::TimedOut(holder) => Self::TimedOut(holder),
+            // No wrapper passes a token on.
+            LockError::Cancelled => Self::TimedOut(None),
             LockError::Failed(error) => Self::Lock(error),
         }
     }
@@ -72,7 +75,7 @@ impl<E: fmt::Display> fmt::Display for BusError<E> {
         match self {
             Self::Bus(error) => error.fmt(f),
             // The words of these have their home there.
-            Self::TimedOut(holder) => LockError::TimedOut(holder.clone()).fmt(f),
+            Self::TimedOut(holder) => LockError::TimedOut(*holder).fmt(f),
             Self::Recovered(Some(dead)) => write!(
                 f,
                 "pid {} ({}) died holding the bus since {dead}; bring the devices to a known state, then try again",

@@ -8,7 +8,7 @@ use embedded_hal::i2c::{AddressMode, ErrorType, I2c, Operation};
 use super::locking::Locking;
 use super::{BusError, GoOn, Recovery, Report, Reset};
 use crate::error::Error;
-use crate::info::Grant;
+use crate::grant::Grant;
 use crate::lock::ResourceLock;
 use crate::timeout::Timeout;
 
@@ -97,7 +97,7 @@ impl<BUS, R> LockedI2c<BUS, R> {
     /// # let (i2c, lock) = (Mock::new(&[]), ResourceLock::open("doc-hal-reset")?);
     /// # let mut done = i2c.clone();
     /// let i2c = LockedI2c::new(i2c, lock).reset_on_recovery(|i2c, _dead| i2c.write(0x70, &[0])); // deselects all
-    /// # i2c.lock().remove(false)?;
+    /// # i2c.handle().remove(false)?;
     /// # done.done();
     /// # Ok(())
     /// # }
@@ -112,8 +112,8 @@ impl<BUS, R> LockedI2c<BUS, R> {
     }
 
     /// The lock, to look at.
-    pub fn lock(&self) -> &ResourceLock {
-        self.locking.lock()
+    pub fn handle(&self) -> &ResourceLock {
+        self.locking.handle()
     }
 
     /// The bus itself, without the lock: to set it up, not to use it. [`I2cSession::bus`] is under the lock.
@@ -149,7 +149,7 @@ impl<BUS: ErrorType, R: Recovery<BUS, BUS::Error>> LockedI2c<BUS, R> {
     /// let celsius = sensor.read_temperature();
     /// session.end()?;
     /// # assert_eq!(celsius.expect("it answers"), 21.0);
-    /// # i2c.lock().remove(false)?;
+    /// # i2c.handle().remove(false)?;
     /// # done.done();
     /// # Ok(())
     /// # }
@@ -189,7 +189,7 @@ impl<BUS: ErrorType, R: Recovery<BUS, BUS::Error>> LockedI2c<BUS, R> {
     /// sensor.disable().and_then(|()| sensor.set_os_temperature(30.0)).and_then(|()| sensor.enable());
     /// # outcome.expect("it answers");
     /// hold.end()?;
-    /// # bus.borrow().lock().remove(false)?;
+    /// # bus.borrow().handle().remove(false)?;
     /// # done.done();
     /// # Ok(())
     /// # }
@@ -248,7 +248,7 @@ impl<BUS, R: fmt::Debug> fmt::Debug for LockedI2c<BUS, R> {
 
 /// A [`LockedI2c`] that is held for several transactions: [`LockedI2c::session`]. Dropping it ends the session.
 ///
-/// Its transactions take no lock, but look whether the hold is still there: after somebody's forced unget, or in a forked
+/// Its transactions take no lock, but look whether the hold is still there: after a force-release, or in a forked
 /// child, they are [`BusError::HoldLost`], and the bus is not touched.
 #[must_use = "the session ends as soon as it is dropped"]
 pub struct I2cSession<'a, BUS, R = GoOn> {
@@ -280,9 +280,9 @@ impl<BUS: ErrorType, R> I2cSession<'_, BUS, R> {
         Ok(&mut self.locked.bus)
     }
 
-    /// The lock, to look at, or to [change the info](ResourceLock::set_lock_info) of.
-    pub fn lock(&self) -> &ResourceLock {
-        self.locked.lock()
+    /// Returns the lock's handle, for example to [change the info](ResourceLock::set_info).
+    pub fn handle(&self) -> &ResourceLock {
+        self.locked.handle()
     }
 }
 

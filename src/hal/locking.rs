@@ -11,10 +11,9 @@ use core::fmt;
 use heapless::String;
 
 use super::{BusError, GoOn, Recovery};
-use crate::guard::Guard;
-use crate::info::Grant;
-use crate::lock::{ResourceLock, Ticket};
-use crate::record::{INFO_CAPACITY, cut_to_capacity};
+use crate::grant::Grant;
+use crate::lock::{Guard, Hold, ResourceLock};
+use crate::record::{End, INFO_CAPACITY, cut_to_capacity};
 use crate::timeout::Timeout;
 
 pub(super) struct Locking<R> {
@@ -29,7 +28,7 @@ pub(super) struct Locking<R> {
 
 #[derive(Clone, Copy)]
 struct Session {
-    hold: Ticket,
+    hold: Hold,
     /// How many sessions are open, one inside the other.
     depth: u32,
 }
@@ -56,7 +55,7 @@ impl<R> Locking<R> {
         Locking { lock, timeout, info, recovery, unattended, session }
     }
 
-    pub(super) fn lock(&self) -> &ResourceLock {
+    pub(super) fn handle(&self) -> &ResourceLock {
         &self.lock
     }
 
@@ -86,7 +85,7 @@ impl<R> Locking<R> {
                 self.check(hold)?;
                 Session { hold, depth: depth + 1 }
             }
-            None => Session { hold: self.hold(bus)?.into_ticket(), depth: 1 },
+            None => Session { hold: self.hold(bus)?.into_hold(), depth: 1 },
         };
         self.session = Some(session);
         Ok(())
@@ -98,11 +97,11 @@ impl<R> Locking<R> {
             None => false,
             Some(Session { hold, depth: 1 }) => {
                 self.session = None;
-                self.lock.release_guard(hold)
+                self.lock.release_hold(hold, End::Released)
             }
             Some(Session { hold, depth }) => {
                 self.session = Some(Session { hold, depth: depth - 1 });
-                self.lock.still_holds_by(hold).is_some()
+                self.lock.still_holds(hold)
             }
         }
     }
@@ -130,7 +129,7 @@ impl<R> Locking<R> {
         Ok(guard)
     }
 
-    fn check<E>(&self, hold: Ticket) -> Result<(), BusError<E>> {
+    fn check<E>(&self, hold: Hold) -> Result<(), BusError<E>> {
         match self.lock.check_hold(hold) {
             Ok(true) => Ok(()),
             Ok(false) => Err(BusError::HoldLost),

@@ -35,10 +35,9 @@
 //!   [`BusError::TimedOut`]. Give such a driver a short [`timeout`](LockedI2c::timeout), and look for a version that asks
 //!   for the [`kind`](embedded_hal::i2c::Error::kind): of the lock's errors it is `Other`, never "not acknowledged".
 //! - **Deadlines below a millisecond.** Whoever holds may be preempted, and you wait.
-//! - **Async.** There is no face for embedded-hal-async, because none would be honest. A futex has no file descriptor that
-//!   an executor could wait on, so the wait would either block the executor's thread, and with it maybe the very task that
-//!   holds, or ask again and again. And a future that is dropped in the middle of a transfer would release the lock
-//!   while the transfer still runs. Run the drivers in a thread of their own (`spawn_blocking`) instead.
+//! - **Async.** There is no wrapper for embedded-hal-async: a future that is dropped in the middle of a transfer would
+//!   release the lock while the transfer still runs. Run the drivers in a thread of their own (`spawn_blocking`). To wait for
+//!   the lock alone in an event loop, use [`Request::start`](crate::Request) (features `ring` and `std`).
 //!
 //! # After a recovery
 //!
@@ -53,9 +52,9 @@
 //!
 //! # What is noticed, and what not
 //!
-//! A forced unget ([`unget_lock`](crate::ResourceLock::unget_lock)) inside a session is noticed before its next
-//! transaction, which is then [`BusError::HoldLost`]; so is the removal of the lock's file, within 100 ms. In the middle
-//! of a transaction neither is noticed: that goes to its end, alone on the wires because the kernel sees to that. A driver
+//! A [force-release](crate::ResourceLock::force_release) inside a session is noticed before its next transaction, which is
+//! then [`BusError::HoldLost`]; so is the removal of the lock's file, within 100 ms. In the middle of a transaction neither
+//! is noticed. That transaction completes, alone on the wires, because the kernel serialises transactions. A driver
 //! in the kernel (`lm75`, `at24`, `rtc-ds1307`) does not take part, and neither do `i2cget` and its like, except by
 //! `resourcelock i2c-1 get`.
 //!

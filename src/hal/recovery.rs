@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::BusError;
-use crate::info::Grant;
+use crate::grant::Grant;
 
 /// What a wrapper does when the previous holder has died while it held: [`GoOn`], [`Report`] or [`Reset`].
 ///

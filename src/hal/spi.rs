@@ -7,7 +7,7 @@ use embedded_hal::spi::{ErrorType, Operation, SpiDevice};
 use super::locking::Locking;
 use super::{BusError, GoOn, Recovery, Report, Reset};
 use crate::error::Error;
-use crate::info::Grant;
+use crate::grant::Grant;
 use crate::lock::ResourceLock;
 use crate::timeout::Timeout;
 
@@ -99,8 +99,8 @@ impl<DEV, R> LockedSpiDevice<DEV, R> {
     }
 
     /// The lock, to look at.
-    pub fn lock(&self) -> &ResourceLock {
-        self.locking.lock()
+    pub fn handle(&self) -> &ResourceLock {
+        self.locking.handle()
     }
 
     /// The device itself, without the lock: to set it up, not to use it. [`SpiSession::device`] is under the lock.
@@ -178,7 +178,7 @@ impl<DEV, R: fmt::Debug> fmt::Debug for LockedSpiDevice<DEV, R> {
 /// A [`LockedSpiDevice`] that is held for several transactions: [`LockedSpiDevice::session`]. Dropping it ends the
 /// session.
 ///
-/// Its transactions take no lock, but look whether the hold is still there: after somebody's forced unget, or in a forked
+/// Its transactions take no lock, but look whether the hold is still there: after a force-release, or in a forked
 /// child, they are [`BusError::HoldLost`], and the device is not touched.
 #[must_use = "the session ends as soon as it is dropped"]
 pub struct SpiSession<'a, DEV, R = GoOn> {
@@ -210,9 +210,9 @@ impl<DEV: ErrorType, R> SpiSession<'_, DEV, R> {
         Ok(&mut self.locked.device)
     }
 
-    /// The lock, to look at, or to [change the info](ResourceLock::set_lock_info) of.
-    pub fn lock(&self) -> &ResourceLock {
-        self.locked.lock()
+    /// Returns the lock's handle, for example to [change the info](ResourceLock::set_info).
+    pub fn handle(&self) -> &ResourceLock {
+        self.locked.handle()
     }
 }
 

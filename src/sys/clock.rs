@@ -1,13 +1,18 @@
 //! Clocks. All of them are answered by the vDSO where there is one, without entering the kernel.
 
+use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
+use rustix::event::poll;
 use rustix::io::Errno;
-use rustix::thread::{NanosleepRelativeResult, clock_nanosleep_absolute, nanosleep};
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::thread::futex::{Flags, wait_bitset};
+use rustix::thread::{NanosleepRelativeResult, nanosleep, sched_yield};
+use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime_dynamic};
 
-use crate::moment::Moment;
+#[cfg(target_pointer_width = "32")]
+use super::old_time;
+use crate::time::Moment;
 
 /// Wall-clock time, UTC, told from readings of [`monotonic`]. For people to read; never for measuring, because it jumps.
 ///
@@ -79,23 +84,47 @@ pub(crate) fn monotonic_coarse() -> Moment {
     read(ClockId::MonotonicCoarse)
 }
 
-/// Sleeps for that long, or less if a signal comes.
+/// Sleeps for that long, or less if a signal comes. A sandbox that refuses one way to sleep may permit another.
 pub(crate) fn pause(duration: Duration) {
-    match nanosleep(&timespec(Moment::default().after(duration))) {
-        NanosleepRelativeResult::Ok | NanosleepRelativeResult::Interrupted(_) | NanosleepRelativeResult::Err(_) => {}
+    let moment = Moment::default().after(duration);
+    let NanosleepRelativeResult::Err(_) = nanosleep(&timespec(moment)) else { return };
+    #[cfg(target_pointer_width = "32")]
+    if old_time::nanosleep(moment).is_ok() {
+        return;
+    }
+    // A poll of nothing is a sleep, too. If that is refused as well, giving way to others is all that is left.
+    if !matches!(poll(&mut [], Some(&timespec(moment))), Ok(_) | Err(Errno::INTR)) {
+        sched_yield();
     }
 }
 
-/// Lets another thread get on with what it does, also one of lower real-time priority on our own CPU, for which
-/// sched_yield(2) does nothing.
+/// Lets another thread make progress, also one of lower real-time priority on the same CPU, for which sched_yield(2) does
+/// nothing.
 pub(crate) fn yield_to_others() {
     pause(Duration::from_micros(50));
 }
 
 /// Sleeps until `until`, on CLOCK_MONOTONIC; a signal does not end the sleep.
+///
+/// By a futex that nobody wakes, which takes an absolute time on every kernel. (rustix 1.1's clock_nanosleep omits
+/// TIMER_ABSTIME on 32-bit kernels before Linux 5.1.)
 pub(crate) fn sleep_until(until: Moment) {
-    let until = timespec(until);
-    while let Err(Errno::INTR) = clock_nanosleep_absolute(ClockId::Monotonic, &until) {}
+    let nobody = AtomicU32::new(0);
+    let timespec = timespec(until);
+    loop {
+        match wait_bitset(&nobody, Flags::PRIVATE, 0, Some(&timespec), NonZeroU32::MAX) {
+            Err(Errno::TIMEDOUT) => return,
+            Ok(()) | Err(Errno::INTR | Errno::AGAIN) => {}
+            // No futexes, in this kernel or in this sandbox: in steps, so that a signal does not prolong it.
+            Err(_) => {
+                let left = until.since(monotonic());
+                if left.is_zero() {
+                    return;
+                }
+                pause(left);
+            }
+        }
+    }
 }
 
 /// As the kernel takes it.
@@ -107,9 +136,25 @@ pub(crate) fn timespec(moment: Moment) -> Timespec {
 
 #[inline]
 fn read(clock: ClockId) -> Moment {
-    let time = clock_gettime(clock);
-    // Before 1970 only while a board without a battery has no time yet and somebody set it so: shown as 1970.
-    Moment { sec: time.tv_sec.max(0) as u64, nsec: time.tv_nsec as u32 }
+    match clock_gettime_dynamic(DynamicClockId::Known(clock)) {
+        // Before 1970 only while a board without a battery has no time yet and somebody set it so: shown as 1970.
+        Ok(time) => Moment { sec: time.tv_sec.max(0) as u64, nsec: time.tv_nsec as u32 },
+        Err(_) => read_otherwise(clock),
+    }
+}
+
+/// Where a sandbox refuses the clock: the old call on 32-bit kernels, or a count of readings, each a millisecond after the
+/// one before. A wait then ends, though not in time, and nothing aborts.
+#[cold]
+fn read_otherwise(clock: ClockId) -> Moment {
+    #[cfg(target_pointer_width = "32")]
+    if let Ok(moment) = old_time::clock_gettime(clock as u32) {
+        return moment;
+    }
+    #[cfg(not(target_pointer_width = "32"))]
+    let _ = clock;
+    static READINGS: AtomicU32 = AtomicU32::new(0);
+    Moment::default().after(Duration::from_millis(READINGS.fetch_add(1, Ordering::Relaxed).into()))
 }
 
 // Not for Miri, which has no kernel to be asked for the time.

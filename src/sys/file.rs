@@ -1,85 +1,25 @@
-//! The lock's file: opening, publishing, removing, and knowing one file from another.
+//! The lock's file: opening and making it, and distinguishing one file from another.
 
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use core::time::Duration;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use heapless::String;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    Access, AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat, accessat, fallocate, fchmod,
-    fchown, flock, fstat, fstatfs, linkat, lstat, open, stat, unlink,
+    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, Stat, fallocate, fchmod, fchown, fstat, fstatfs, linkat,
+    lstat, stat, unlink,
 };
 use rustix::io::{Errno, pread, pwrite};
-use rustix::process::{Gid, geteuid};
+use rustix::process::Gid;
 
-use crate::error::{Error, NotALock, Operation};
-use crate::moment::Moment;
-use crate::name::{DIR_CAPACITY, FILE_PREFIX, NAME_CAPACITY, PATH_CAPACITY, decimal, push_file_name};
+use super::path::{Path, Place, open_file};
+use crate::error::{Denied, Error, NotALock, Operation, SeatError};
+use crate::name::decimal;
 use crate::record::RECORD_SIZE;
-use crate::sys::clock;
 
-/// `TMPFS_MAGIC`, [statfs(2)](https://man7.org/linux/man-pages/man2/statfs.2.html).
-const TMPFS_MAGIC: u64 = 0x0102_1994;
-
-/// Where a lock's file is.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    /// Absolute: a relative path would lead elsewhere when the program changes its directory.
-    pub(crate) dir: String<DIR_CAPACITY>,
-    pub(crate) name: String<NAME_CAPACITY>,
-    /// The root directory that the path begins at.
-    root: Option<FileId>,
-}
-
-/// A path with its NUL.
-struct Path(String<PATH_CAPACITY>);
-
-impl Path {
-    fn as_c_str(&self) -> &CStr {
-        // Directory and name were checked for NULs when the place was made, and the path is built with one at its end.
-        CStr::from_bytes_until_nul(self.0.as_bytes()).unwrap_or(c"")
-    }
-}
-
-impl Place {
-    pub(crate) fn new(dir: &str, name: String<NAME_CAPACITY>) -> Result<Self, Error> {
-        if !dir.starts_with('/') || dir.bytes().any(|byte| byte == 0) {
-            return Err(Error::DirectoryInvalid);
-        }
-        Ok(Self { dir: String::try_from(dir).map_err(|_| Error::DirectoryInvalid)?, name, root: root() })
-    }
-
-    /// The path of a file in the directory. Both parts are bounded, so that it fits; the path is empty if not.
-    fn path_of(&self, push_name: impl FnOnce(&mut String<PATH_CAPACITY>) -> Option<()>) -> Path {
-        let mut path = String::new();
-        let build = || {
-            path.push_str(&self.dir).ok()?;
-            path.push('/').ok()?;
-            push_name(&mut path)?;
-            path.push('\0').ok()
-        };
-        if build().is_none() {
-            path.clear();
-        }
-        Path(path)
-    }
-
-    fn path(&self) -> Path {
-        self.path_of(|path| push_file_name(path, &self.name))
-    }
-
-    fn dir_path(&self) -> Path {
-        self.path_of(|_| Some(()))
-    }
-}
-
-/// Opens a file, for this program and for none that it starts. Not inlined, as the next one: they are called in many
-/// places, where rustix would put the system call's instructions.
-#[inline(never)]
-pub(crate) fn open_file(path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
-    open(path, flags | OFlags::CLOEXEC, mode)
-}
+/// [statfs(2)](https://man7.org/linux/man-pages/man2/statfs.2.html).
+const TMPFS_MAGIC: u32 = 0x0102_1994;
+const RAMFS_MAGIC: u32 = 0x8584_58f6;
 
 /// What the kernel says of a file by its name; not of the one that a symbolic link leads to.
 #[inline(never)]
@@ -87,7 +27,7 @@ fn look_at(path: &CStr) -> Result<Stat, Errno> {
     lstat(path)
 }
 
-/// What tells one file from another.
+/// What distinguishes one file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     pub(crate) dev: u64,
@@ -102,24 +42,65 @@ impl FileId {
     }
 }
 
-fn root() -> Option<FileId> {
-    stat(c"/").ok().map(|stat| FileId::of(&stat))
+/// Which file a descriptor is of; `None` if it is of none any more.
+pub(super) fn file_id(fd: BorrowedFd<'_>) -> Option<FileId> {
+    fstat(fd).ok().map(|stat| FileId::of(&stat))
 }
 
-/// Whether the file `id` has lost the lock's name: it was removed or replaced.
-///
-/// Only on proof: a path that leads elsewhere because this process has changed its root, or may not look, says nothing.
+/// How this process sees the file systems: what decides where an absolute path leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(super) root: FileId,
+    /// Inode number of the mount namespace.
+    pub(super) mount_ns: u32,
+}
+
+impl View {
+    /// `None` without /proc.
+    pub(super) fn current() -> Option<Self> {
+        let mount_ns = stat(c"/proc/self/ns/mnt").ok()?.st_ino as u32;
+        Some(Self { root: FileId::of(&stat(c"/").ok()?), mount_ns })
+    }
+}
+
+/// Where a process was when it attached to a record: only there does it mean anything that the path leads elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings {
+    view: Option<View>,
+    /// The directory that the record's file is in.
+    dir: Option<FileId>,
+}
+
+impl Surroundings {
+    /// `view` is how this process has seen the file systems when it was first asked. It may have changed them since: then the
+    /// directory alone can prove anything.
+    pub(crate) fn of(place: &Place, view: Option<View>) -> Self {
+        Self { view, dir: id_of_dir(place) }
+    }
+}
+
+fn id_of_dir(place: &Place) -> Option<FileId> {
+    stat(place.dir_path().as_c_str()).ok().map(|stat| FileId::of(&stat))
+}
+
+/// Whether the file `id` does not have the lock's name: it was removed or replaced, or the path leads elsewhere.
 pub(crate) fn has_lost_name(place: &Place, id: FileId) -> bool {
-    leads_elsewhere(place, id) && place.root == root()
-}
-
-fn leads_elsewhere(place: &Place, id: FileId) -> bool {
     match look_at(place.path().as_c_str()) {
         Ok(stat) => id != FileId::of(&stat),
-        // The name is gone from a directory that is still the one (on the same file system) that the file was in.
-        Err(Errno::NOENT) => look_at(place.dir_path().as_c_str()).is_ok_and(|dir| FileId::of(&dir).dev == id.dev),
-        Err(_) => false,
+        Err(errno) => errno == Errno::NOENT,
     }
+}
+
+/// As [`has_lost_name`], but only on proof: a path that leads elsewhere because this process has changed its root or its
+/// mount namespace, or may not look, proves nothing.
+///
+/// Proof is that the directory is the same as before, or that the process sees the file systems as before: then every
+/// newcomer with this path misses the file, too, even if the directory was replaced. (The directory is compared with itself
+/// and not with the file: on some file systems a file and its directory have different device numbers.)
+pub(crate) fn has_lost_name_since(place: &Place, id: FileId, before: Surroundings) -> bool {
+    has_lost_name(place, id)
+        && (before.dir.is_some() && before.dir == id_of_dir(place)
+            || before.view.is_some() && before.view == View::current())
 }
 
 /// Opens the file that has the lock's name, if there is one, and makes sure that it can be mapped.
@@ -127,33 +108,84 @@ pub(crate) fn open_named(place: &Place) -> Result<Option<(OwnedFd, FileId)>, Err
     open_named_for(OFlags::RDWR, place)
 }
 
+/// Opens the file again by its name, for another description of it. `None` if the name leads to another file now.
+pub(crate) fn open_again(place: &Place, id: FileId, access: Again) -> Result<Option<OwnedFd>, Error> {
+    let access = match access {
+        Again::ToTakeASeat => OFlags::RDWR,
+        Again::ToProbe => OFlags::RDONLY,
+    };
+    Ok(open_path(access, place)?.filter(|fd| file_id(fd.as_fd()) == Some(id)))
+}
+
+/// What a description is opened again for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Again {
+    ToTakeASeat,
+    ToProbe,
+}
+
 /// As [`open_named`], for those who only look.
-pub(crate) fn open_named_to_read(place: &Place) -> Result<Option<OwnedFd>, Error> {
-    Ok(open_named_for(OFlags::RDONLY, place)?.map(|(fd, _)| fd))
+pub(crate) fn open_named_to_read(place: &Place) -> Result<Option<(OwnedFd, FileId)>, Error> {
+    open_named_for(OFlags::RDONLY, place)
+}
+
+fn open_path(access: OFlags, place: &Place) -> Result<Option<OwnedFd>, Error> {
+    // No O_CREAT: with fs.protected_regular that fails on another user's file in a sticky directory, even for root.
+    // O_NONBLOCK and O_NOCTTY: if the name is that of a FIFO or a terminal, opening it must not have effects; and a lease
+    // on the file must not block.
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let path = place.path();
+    match open_file(path.as_c_str(), flags, Mode::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOTDIR) => Err(Error::DirectoryMissing),
+        Err(Errno::LOOP) => Err(Error::NotALock(NotALock::SymbolicLink)),
+        Err(Errno::ISDIR | Errno::NXIO | Errno::NODEV) => Err(Error::NotALock(NotALock::NotAFile)),
+        Err(Errno::AGAIN) => Err(Error::Seat(SeatError::Leased)),
+        Err(Errno::ACCESS | Errno::PERM) => Err(Error::PermissionDenied(denied(&path))),
+        Err(errno) => Err(Error::os(Operation::Open, errno)),
+    }
 }
 
 fn open_named_for(access: OFlags, place: &Place) -> Result<Option<(OwnedFd, FileId)>, Error> {
-    // No O_CREAT: with fs.protected_regular that fails on another user's file in a sticky directory, even for root.
-    // O_NONBLOCK and O_NOCTTY: if the name is that of a FIFO or a terminal, opening it must not have effects.
-    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = match open_file(place.path().as_c_str(), flags, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::NOTDIR) => return Err(Error::DirectoryMissing),
-        Err(Errno::LOOP) => return Err(Error::NotALock(NotALock::SymbolicLink)),
-        Err(Errno::ISDIR | Errno::NXIO | Errno::NODEV) => return Err(Error::NotALock(NotALock::NotAFile)),
-        Err(errno) => return Err(Error::os(Operation::Open, errno)),
-    };
+    let Some(fd) = open_path(access, place)? else { return Ok(None) };
     let stat = fstat(&fd).map_err(|errno| Error::os(Operation::Open, errno))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::NotALock(NotALock::NotAFile));
+    }
+    if stat.st_nlink == 0 {
+        // Usually it was removed between the two calls; then the name is free, or leads to its successor.
+        let was_removed = has_lost_name(place, FileId::of(&stat));
+        return if was_removed { Ok(None) } else { Err(Error::NotALock(NotALock::Unlinked)) };
     }
     // A shorter file would be a SIGBUS waiting to happen.
     if stat.st_size != RECORD_SIZE as i64 {
         return Err(Error::NotALock(NotALock::WrongSize(stat.st_size as u64)));
     }
-    let id = FileId::of(&stat);
-    Ok(Some((fd, id)))
+    check_file_system(fd.as_fd())?;
+    Ok(Some((fd, FileId::of(&stat))))
+}
+
+/// Why the file of that path may not be opened, as far as it can be found out.
+fn denied(path: &Path) -> Denied {
+    match look_at(path.as_c_str()) {
+        // The mode's type differs between targets.
+        #[allow(clippy::unnecessary_cast)]
+        Ok(stat) => Denied::Lock { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode as u32 & 0o7777 },
+        Err(_) => Denied::Directory,
+    }
+}
+
+/// Checks that the file is on a tmpfs or a ramfs. Nothing there survives a reboot, and a file has one name and one inode
+/// for all who open it, which seats rely on: on overlayfs the mapping of a seat pins another file.
+fn check_file_system(fd: BorrowedFd<'_>) -> Result<(), Error> {
+    let stat = fstatfs(fd).map_err(|errno| Error::os(Operation::Open, errno))?;
+    // The field's type differs between targets, and some sign-extend it.
+    #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, clippy::unnecessary_cast)]
+    match stat.f_type as u32 {
+        TMPFS_MAGIC | RAMFS_MAGIC => Ok(()),
+        magic => Err(Error::FileSystem { magic }),
+    }
 }
 
 /// Reads the whole record, as it is at this moment.
@@ -180,6 +212,8 @@ pub(crate) fn read_record(fd: &OwnedFd) -> Result<[u8; RECORD_SIZE], Error> {
 pub(crate) struct Making {
     pub(crate) mode: u32,
     pub(crate) group: Option<u32>,
+    /// Whether overdue holds may be broken.
+    pub(crate) may_break: bool,
 }
 
 /// Makes the lock's file: `fill` gets it under no name, all zeros, and when it returns the file gets its name at once.
@@ -197,13 +231,14 @@ pub(crate) fn create<T>(
         Ok(fd) => {
             let made = prepare(&fd, making, &fill)?;
             match link_unnamed(&fd, place) {
-                // Without /proc there may be no way to give it a name.
-                Err(Errno::NOENT) => {}
+                // Without /proc there may be no way to give it a name, and a sandbox may forbid it.
+                Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) => {}
                 linked => return published(linked, fd, made),
             }
         }
         Err(Errno::NOENT | Errno::NOTDIR) => return Err(Error::DirectoryMissing),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {}
+        // Not on this file system, or not in this sandbox: AppArmor and snaps permit files by their names.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS | Errno::ACCESS | Errno::PERM) => {}
         Err(errno) => return Err(Error::os(Operation::Create, errno)),
     }
     let (fd, temporary) = open_temporary(place)?;
@@ -224,6 +259,7 @@ fn published<T>(
         Ok(()) => Ok(Some((fd, id, made))),
         Err(Errno::EXIST) => Ok(None),
         Err(Errno::NOENT) => Err(Error::DirectoryMissing),
+        Err(Errno::PERM | Errno::ACCESS) => Err(Error::PermissionDenied(Denied::Link)),
         Err(errno) => Err(Error::os(Operation::Create, errno)),
     }
 }
@@ -234,10 +270,14 @@ fn prepare<T>(
     making: Making,
     fill: impl Fn(BorrowedFd<'_>) -> Result<T, Error>,
 ) -> Result<(FileId, T), Error> {
+    check_file_system(fd.as_fd())?;
     reserve(fd)?;
     let os = |errno| Error::os(Operation::SetMode, errno);
     if let Some(group) = making.group {
-        fchown(fd, None, Some(Gid::from_raw(group))).map_err(os)?;
+        fchown(fd, None, Some(Gid::from_raw(group))).map_err(|errno| match errno {
+            Errno::PERM | Errno::ACCESS => Error::PermissionDenied(Denied::Group { gid: group }),
+            errno => os(errno),
+        })?;
     }
     // After the group, which may clear bits; and never by way of the umask.
     fchmod(fd, Mode::from_raw_mode(making.mode as _)).map_err(os)?;
@@ -297,14 +337,7 @@ fn open_temporary(place: &Place) -> Result<(OwnedFd, Path), Error> {
     for _ in 0..64 {
         let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
         // Relaxed: it only has to be different each time.
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = place.path_of(|path| {
-            path.push('.').ok()?;
-            path.push_str(FILE_PREFIX).ok()?;
-            path.push_str(&decimal(pid)).ok()?;
-            path.push('-').ok()?;
-            path.push_str(&decimal(count)).ok()
-        });
+        let path = place.temporary_path(pid, COUNTER.fetch_add(1, Ordering::Relaxed));
         match open_file(path.as_c_str(), flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => return Ok((fd, path)),
             Err(Errno::EXIST) => {}
@@ -313,84 +346,6 @@ fn open_temporary(place: &Place) -> Result<(OwnedFd, Path), Error> {
         }
     }
     Err(Error::Busy)
-}
-
-/// The right to remove the file, or to bring a removed record back: of all that agree on this, one at a time.
-///
-/// Held by flock(2) on the file itself, so that the kernel gives it up when its holder dies.
-pub(crate) struct RemovalRight<'a> {
-    fd: BorrowedFd<'a>,
-    place: &'a Place,
-}
-
-impl<'a> RemovalRight<'a> {
-    /// `Ok(None)`: the file does not have the lock's name any more. Waits for another who has the right, but no longer
-    /// than `until`, and for a second at the most.
-    pub(crate) fn obtain(
-        fd: BorrowedFd<'a>,
-        id: FileId,
-        place: &'a Place,
-        until: Option<Moment>,
-    ) -> Result<Option<Self>, Error> {
-        // Its holders need microseconds. One that was stopped half way must not hold us up for ever.
-        let mut limit = None;
-        loop {
-            match flock(fd, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    let right = Self { fd, place };
-                    // Checked under the right: from here on, nobody who asks for it can take the name away.
-                    return Ok((!has_lost_name(place, id)).then_some(right));
-                }
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(errno) => return Err(Error::os(Operation::Remove, errno)),
-            }
-            let now = clock::monotonic();
-            let limit = *limit.get_or_insert_with(|| {
-                let a_second = now.after(Duration::from_secs(1));
-                until.map_or(a_second, |until| until.min(a_second))
-            });
-            if now >= limit {
-                return Err(Error::Busy);
-            }
-            clock::pause(Duration::from_millis(1));
-        }
-    }
-
-    /// Whether the kernel would let us remove the file, as far as that can be told beforehand: the directory must be
-    /// writable and, if it is sticky, it or the file our own (or we are root).
-    pub(crate) fn is_permitted(&self) -> Result<(), Error> {
-        let os = |errno| Error::os(Operation::Remove, errno);
-        let dir_path = self.place.dir_path();
-        let dir = stat(dir_path.as_c_str()).map_err(os)?;
-        let file = fstat(self.fd).map_err(os)?;
-        let we = geteuid();
-        if Mode::from_raw_mode(dir.st_mode).contains(Mode::SVTX)
-            && !we.is_root()
-            && ![dir.st_uid, file.st_uid].contains(&we.as_raw())
-        {
-            return Err(Error::PermissionDenied);
-        }
-        match accessat(CWD, dir_path.as_c_str(), Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
-            // An old kernel cannot say it of a set-user-id program; then unlinking tells.
-            Ok(()) | Err(Errno::NOSYS | Errno::INVAL) => Ok(()),
-            Err(errno) => Err(os(errno)),
-        }
-    }
-
-    /// Removes the file.
-    pub(crate) fn unlink(&self) -> Result<(), Error> {
-        match unlink(self.place.path().as_c_str()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(Error::os(Operation::Remove, errno)),
-        }
-    }
-}
-
-impl Drop for RemovalRight<'_> {
-    fn drop(&mut self) {
-        // Closing the descriptor would do it as well; an error would leave it to that.
-        let _ = flock(self.fd, FlockOperation::Unlock);
-    }
 }
 
 /// Removes whatever file has the lock's name, if it is a regular one; for records that cannot be used any more.
@@ -407,62 +362,5 @@ pub(crate) fn unlink_unusable(place: &Place) -> Result<(), Error> {
     match unlink(path.as_c_str()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(Error::os(Operation::Remove, errno)),
-    }
-}
-
-/// Whether the file can have survived a boot.
-pub(crate) fn is_persistent(fd: BorrowedFd<'_>) -> bool {
-    fstatfs(fd).map_or(true, |stat| stat.f_type as u64 != TMPFS_MAGIC)
-}
-
-/// Which boot this is; `None` without /proc. Read once: it is another one only after this process has ended.
-pub(crate) fn boot_id() -> Option<[u32; 4]> {
-    known_boot_id().or_else(|| {
-        let file = open_file(c"/proc/sys/kernel/random/boot_id", OFlags::RDONLY, Mode::empty()).ok()?;
-        let mut text = [0; 36];
-        let len = rustix::io::read(&file, &mut text).ok()?;
-        let id = parse_uuid(&text[..len])?;
-        for (cell, word) in BOOT_ID.iter().zip(id) {
-            cell.store(word, Ordering::Relaxed);
-        }
-        // Release: pairs with the Acquire in `known_boot_id`. Two threads that are here at once write the same.
-        BOOT_ID_IS_KNOWN.store(true, Ordering::Release);
-        Some(id)
-    })
-}
-
-/// [`boot_id`], if it was read before.
-pub(crate) fn known_boot_id() -> Option<[u32; 4]> {
-    // Acquire: pairs with the Release in `boot_id`.
-    let is_known = BOOT_ID_IS_KNOWN.load(Ordering::Acquire);
-    is_known.then(|| BOOT_ID.each_ref().map(|cell| cell.load(Ordering::Relaxed)))
-}
-
-static BOOT_ID: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
-static BOOT_ID_IS_KNOWN: AtomicBool = AtomicBool::new(false);
-
-/// 32 hexadecimal digits, dashes between them.
-fn parse_uuid(text: &[u8]) -> Option<[u32; 4]> {
-    let mut words = [0_u32; 4];
-    let mut digits = 0;
-    for digit in text.iter().filter(|&&byte| byte != b'-') {
-        let word = words.get_mut(digits / 8)?;
-        *word = *word << 4 | char::from(*digit).to_digit(16)?;
-        digits += 1;
-    }
-    (digits == 32).then_some(words)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_boot_id_is_read_whole_or_not_at_all() {
-        let id = b"0123abcd-4567-89ab-cdef-0123456789ab";
-        assert_eq!(parse_uuid(id), Some([0x0123_abcd, 0x4567_89ab, 0xcdef_0123, 0x4567_89ab]));
-        assert_eq!(parse_uuid(&id[..35]), None);
-        assert_eq!(parse_uuid(b"0123abcd-4567-89ab-cdef-0123456789abc"), None);
-        assert_eq!(parse_uuid(b"g123abcd-4567-89ab-cdef-0123456789ab"), None);
     }
 }

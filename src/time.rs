@@ -1,4 +1,4 @@
-//! Points in time, as the kernel counts them: seconds and nanoseconds, so that no 64-bit division is needed on ARMv6.
+//! Points in time, as the kernel counts them: seconds and nanoseconds, so that ARMv6 needs no 64-bit division.
 
 use core::time::Duration;
 
