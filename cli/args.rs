@@ -1,7 +1,7 @@
-//! The words on the command line, and the environment: read once, checked here.
+//! The command line and the environment: read once, checked here.
 //!
-//! Whatever cannot work is refused before any lock is touched. Words are kept as the system gives them until they are
-//! known to be UTF-8, so that a name that is not gets an answer of its own.
+//! Wrong usage is refused before any lock is touched. Words stay `OsString`s until they are checked, so that a name that is
+//! not UTF-8 has an error message of its own.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
@@ -14,10 +14,14 @@ use resourcelock::{DEFAULT_DIR, DEFAULT_MODE, Escaped, Timeout, TimeoutError};
 use crate::exit::Exit;
 use crate::output;
 
-/// The environment's word for where the locks are; `--dir` overrides it.
+/// The environment variable with the directory of the locks; `--dir` overrides it.
 const DIR_VARIABLE: &str = "RESOURCELOCK_DIR";
 
-const ABOUT: &str = "Named locks that programs share: get, unget and watch them, and run commands under them.
+/// The width of a terminal that `--help` fits.
+const HELP_COLUMNS: usize = 80;
+
+const ABOUT: &str = "Named locks between programs: acquire, release and watch them, and run a program
+under one.
 
 The locks are advisory: every program that uses the resource must take part.";
 
@@ -27,25 +31,41 @@ const USAGE: &str = "resourcelock [OPTIONS] LOCK COMMAND
 
 const COMMANDS: &str = "\
 Commands:
-  get      Get the lock, waiting up to -t seconds. It stays held after this command, until somebody
-           ungets it. With -a it is held by this command, and released after that many seconds, on
-           Ctrl-C, SIGTERM or SIGHUP, or (recovered by the next get) if this command is killed.
+  get      Acquire the lock, waiting up to -t seconds. It stays held after this
+           command exits, until 'unget'. With -a, hold it for that many seconds
+           and then release it; Ctrl-C, SIGTERM and SIGHUP release it, too.
   unget    Force-release the lock, whoever holds it.
-  state    Print whether the lock is held, and its last grant. Never makes the lock. On a terminal,
-           and with -l, further lines tell all that is known.
-  trace    Print the state every -u seconds until Ctrl-C, which ends it with status 0. With
-           --changes, print what has changed instead, one line for each change.
-  run      Hold the lock while PROGRAM runs. Its exit status is ours; if a signal ends it, that signal
-           ends us. Signals sent to us are passed on. The hold is that of PROGRAM's process: it ends
-           with it, also if we are killed first. If PROGRAM crashes, the next get is told.
-  history  Print the last grants, the newest first: who, when, how long, and how it ended.
-  wait     Wait up to -t seconds until nobody holds the lock, without taking it.
-  remove   Remove the lock if nobody holds it; with --force, also if somebody does.
+  state    Print whether the lock is held, and its last grant. On a terminal
+           and with -l, print every detail, one per line.
+  trace    Print the state every -u seconds until Ctrl-C, which is a success.
+           With --changes, print what has changed, one change per line.
+  run      Hold the lock while PROGRAM runs. See 'Running a program'.
+  history  Print the last grants, newest first: when, how long, how each ended,
+           and who held.
+  wait     Wait up to -t seconds until nobody holds the lock. Do not acquire it.
+  remove   Remove the lock if nobody holds it; with --force, also if it is held.
+
+Running a program:
+  The exit status is that of PROGRAM. If a signal kills PROGRAM, the same signal
+  ends 'run'. Signals sent to 'run' reach PROGRAM once.
+
+  The lock is held until both 'run' and PROGRAM have ended. If PROGRAM exits, or
+  if SIGINT, SIGTERM, SIGHUP or SIGPIPE ends it, 'run' releases the lock. If
+  another signal kills PROGRAM, the next grant is told that the holder died. If
+  'run' is killed, the lock stays held until PROGRAM and every process that
+  inherited its descriptors has ended, which counts as a death as well.
+
+  With --exec, 'run' becomes PROGRAM. Nobody is left to release the lock, so the
+  end of PROGRAM always counts as a death.
+
+  In a systemd service, set KillMode=mixed, or use --exec. With the default,
+  control-group, systemd sends SIGTERM to 'run' and to PROGRAM, and on a busy
+  machine PROGRAM may receive it twice.
 
 Environment:
-  RESOURCELOCK_DIR  directory of the locks, where --dir is not given
-  NO_COLOR          if not empty, no colours, where --color does not say otherwise
-  TZ                time zone of the times shown, where it is not the system's
+  RESOURCELOCK_DIR  directory of the locks, if --dir is not given
+  NO_COLOR          if not empty, disables colours, unless --color is given
+  TZ                time zone of the times that are printed
 ";
 
 /// What to do.
@@ -59,7 +79,7 @@ pub(crate) enum Command {
     History,
     Wait,
     Remove,
-    /// `--list`; this and the following need no lock.
+    /// `--list`. This command and the following take no lock.
     #[value(skip)]
     List,
     #[value(skip)]
@@ -69,7 +89,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// As it is typed.
+    /// The word on the command line.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -86,12 +106,12 @@ impl Command {
         }
     }
 
-    /// Whether it is about the directory and not about one lock.
+    /// Whether it concerns the directory and not one lock.
     pub(crate) fn is_about_all(self) -> bool {
         matches!(self, Self::List | Self::Top)
     }
 
-    /// Whether this option means something to the command. Those of the reference may stand with any word.
+    /// Whether the command takes the option. Those of the reference are accepted with every command.
     fn takes(self, option: &str) -> bool {
         match option {
             "--long" => self == Self::State,
@@ -125,68 +145,71 @@ pub(crate) enum Color {
 
 #[derive(Debug, Parser)]
 #[command(name = "resourcelock", version, about = ABOUT, override_usage = USAGE, args_override_self = true)]
+#[command(next_line_help = true)]
 struct Words {
     /// Name of the lock; a leading '/' is accepted and dropped
     #[arg(index = 1, value_name = "LOCK", value_parser = OsStringValueParser::new())]
     #[arg(required_unless_present_any = ["list", "top", "generate"])]
     lock: Option<OsString>,
 
-    /// What to do with it
+    /// What to do; see 'Commands' below
     #[arg(index = 2, value_name = "COMMAND", value_enum, required_unless_present_any = ["list", "top", "generate"])]
     command: Option<Command>,
 
-    /// For run: what to run, with its arguments; whatever follows it is its own
+    /// For run: the program to run; what follows it are its arguments
     #[arg(index = 3, value_name = "PROGRAM", value_parser = OsStringValueParser::new(), trailing_var_arg = true)]
     #[arg(value_hint = ValueHint::CommandWithArguments)]
     program: Vec<OsString>,
 
-    /// How long a get, run or wait waits, in seconds; 0 only tries, -1 waits for ever
+    /// How long get, run and wait wait: 0 only tries, -1 waits forever
     #[arg(short = 't', long, value_name = "SECONDS", default_value = "0.5", value_parser = parse_timeout)]
     #[arg(allow_hyphen_values = true)]
     get_timeout: Timeout,
 
-    /// Text that tells others who holds the lock, and why [default: cli; for run, what is run]
+    /// Info for others: who holds the lock, and why
+    /// [default: cli; for run, PROGRAM without its arguments]
     #[arg(short, long, value_name = "TEXT", value_parser = OsStringValueParser::new(), value_hint = ValueHint::Other)]
     message: Option<OsString>,
 
-    /// After a get, hold the lock for this many seconds, then unget it
+    /// For get: hold the lock for this many seconds, then release it
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_duration, allow_hyphen_values = true)]
     auto_unget: Option<Duration>,
 
-    /// Interval of a trace or of --top, in seconds
+    /// Interval of trace and --top
     #[arg(short, long, value_name = "SECONDS", default_value = "0.5", value_parser = parse_interval)]
     #[arg(allow_hyphen_values = true)]
     update: Duration,
 
-    /// For trace: print what changes, one line for each change
+    /// For trace: print changes, one per line
     #[arg(short, long)]
     changes: bool,
 
-    /// For state: tell all that is known, in further lines, also where stdout is no terminal
+    /// For state: print every detail, one per line
     #[arg(short, long)]
     long: bool,
 
-    /// For run: become PROGRAM, so that nothing of us stays in memory; signals then are its own business
+    /// For run: become PROGRAM; no second process stays in memory
     #[arg(long)]
     exec: bool,
 
-    /// For run: have PROGRAM killed (SIGKILL) if we die first; with --exec, if whoever started us does
+    /// For run: kill PROGRAM (SIGKILL) if 'run' ends first; with --exec, if
+    /// its parent ends first
     #[arg(long)]
     die_with_parent: bool,
 
-    /// Exit status of a get, run or wait that timed out [default: 1]
+    /// Exit status of get, run and wait after a timeout [default: 1]
     #[arg(short = 'E', long, value_name = "NUMBER", value_parser = clap::value_parser!(u8))]
     conflict_exit_code: Option<u8>,
 
-    /// For remove: also if somebody holds the lock, or if the file is damaged or no lock
+    /// For remove: also if the lock is held, or if its file is not a lock
     #[arg(long)]
     force: bool,
 
-    #[arg(help = format!("Permissions of a lock that is made, in octal [default: {DEFAULT_MODE:04o}]"))]
+    #[arg(help = format!("Permissions of a new lock, in octal [default: {DEFAULT_MODE:04o}]"))]
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     mode: Option<u32>,
 
-    /// Group of a lock that is made: its name or number
+    /// Group of a new lock: a name or a number
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
 
@@ -198,35 +221,31 @@ struct Words {
     #[arg(long, conflicts_with_all = ["lock", "top", "generate"])]
     list: bool,
 
-    /// Show that table on the whole screen, and keep it up to date; q leaves
+    /// Show that table on the whole screen and update it; q quits
     #[arg(long, conflicts_with_all = ["lock", "generate"])]
     top: bool,
 
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 
-    /// Colours
+    /// When to use colours
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     color: Color,
 
-    /// Print the manual page, or a shell's completions (of names without special characters)
+    /// Print the manual page, or the completion script of a shell
     #[arg(long, value_name = "WHAT", value_enum, conflicts_with = "lock")]
     generate: Option<Target>,
 
-    /// Say on stderr what is done where; -vv says all that the library logs
+    /// Log to stderr: -v the command, -vv everything that the library logs
     #[arg(short, action = ArgAction::Count)]
     verbose: u8,
-
-    /// By which run's process this one was started
-    #[arg(long, value_name = "PID", hide = true)]
-    started_by: Option<u32>,
 }
 
-/// A command line that makes sense.
+/// A command line that was checked.
 #[derive(Debug)]
 pub(crate) struct Args {
-    /// Empty where the command is about all locks.
+    /// Empty if the command concerns all locks.
     pub(crate) lock: String,
     pub(crate) command: Command,
     /// Not empty for `run`.
@@ -247,44 +266,43 @@ pub(crate) struct Args {
     pub(crate) json: bool,
     pub(crate) color: Color,
     pub(crate) verbose: u8,
-    pub(crate) started_by: Option<u32>,
 }
 
-/// What the command line asks for.
+/// The result of parsing a command line.
 pub(crate) enum Parsed {
     Run(Args),
-    /// It was answered already: help, version, or what is wrong with it.
+    /// It was answered already: help, version, or an error.
     Done(Exit),
 }
 
-/// The command line as clap knows it, with all that `--help` says.
+/// The command line as clap parses it, with the whole text of `--help`.
 pub(crate) fn command() -> clap::Command {
     Words::command().after_help(after_help())
 }
 
-/// What `--help` says behind the options: parts with a title each, a blank line between them.
+/// The text of `--help` after the options: sections with a title and indented lines.
 pub(crate) fn after_help() -> String {
     format!("{COMMANDS}\n{}", Exit::table())
 }
 
-/// The directory of the locks: the one given, else the environment's, else the library's.
+/// The directory of the locks: the given one, else the environment's, else the library's default.
 pub(crate) fn dir(given: Option<OsString>) -> OsString {
     let dir = given.or_else(|| std::env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()));
     let dir = dir.unwrap_or_else(|| DEFAULT_DIR.into());
-    // Seen from where we are, because the library takes no relative path. An empty one is its to refuse.
+    // The library takes no relative path. It refuses an empty one itself.
     std::path::absolute(&dir).map_or(dir, Into::into)
 }
 
 impl Args {
-    /// Of a command line: the program's name comes first.
+    /// Parses a command line, which begins with the name of this program.
     pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
-        // What is behind the help is written only when it is asked for.
+        // The text after the options is built only for --help.
         let mut command = Words::command();
         let matches = command.try_get_matches_from_mut(words);
         match matches.and_then(|mut matches| Words::from_arg_matches_mut(&mut matches)) {
             Ok(words) => words.check(),
             Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-                let help = self::command().render_help().to_string();
+                let help = wrap(&self::command().render_help().to_string());
                 Parsed::Done(output::print(&help).map_or_else(output::failed, |()| Exit::Done))
             }
             Err(error) => Parsed::Done(answer(error)),
@@ -292,8 +310,34 @@ impl Args {
     }
 }
 
+/// Wraps the lines that are longer than 80 columns, keeping their indentation.
+fn wrap(text: &str) -> String {
+    let mut wrapped = String::new();
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let mut column = 0;
+        for word in line.split_whitespace() {
+            // Short lines keep their inner spaces.
+            if line.len() <= HELP_COLUMNS {
+                wrapped += line;
+                break;
+            }
+            if column > 0 && column + 1 + word.len() > HELP_COLUMNS {
+                wrapped.push('\n');
+                column = 0;
+            }
+            let gap = if column == 0 { indent } else { 1 };
+            wrapped.extend(std::iter::repeat_n(' ', gap));
+            wrapped += word;
+            column += gap + word.len();
+        }
+        wrapped.push('\n');
+    }
+    wrapped
+}
+
 impl Words {
-    /// What clap cannot say as clearly: which option goes with which command, and words that are not UTF-8.
+    /// Checks what clap cannot report as clearly: options that the command does not take, and words that are not UTF-8.
     fn check(self) -> Parsed {
         let command = match (self.command, self.generate) {
             (_, Some(target)) => Command::Generate(target),
@@ -323,7 +367,7 @@ impl Words {
         match self.program.first() {
             Some(word) if command != Command::Run => return unexpected(&word.to_string_lossy(), command),
             None if command == Command::Run => {
-                output::complain(&lock, &"run needs a PROGRAM; put it behind '--'");
+                output::complain(&lock, &"run needs a PROGRAM; give one after '--'");
                 return Parsed::Done(Exit::Usage);
             }
             _ => {}
@@ -359,17 +403,16 @@ impl Words {
             json: self.json,
             color: self.color,
             verbose: self.verbose,
-            started_by: self.started_by,
         })
     }
 }
 
-/// What is run, as one text.
+/// The default info of `run`: the program without its arguments, which may hold passwords.
 fn shown_program(program: &[OsString]) -> String {
-    program.join(OsStr::new(" ")).to_string_lossy().into_owned()
+    program.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// As clap words it.
+/// Reports it in clap's words.
 fn unexpected(word: &str, command: Command) -> Parsed {
     output::tell(&format!(
         "error: unexpected argument '{}' found: '{}' does not take it\n\nFor more information, try '--help'.\n",
@@ -384,7 +427,7 @@ fn not_utf8(lock: &OsStr, what: &str) -> Parsed {
     Parsed::Done(Exit::Usage)
 }
 
-/// Prints the version to stdout and complaints to stderr, with what the user typed escaped.
+/// Prints the version to stdout and errors to stderr, with the user's words escaped.
 fn answer(mut error: clap::Error) -> Exit {
     if error.kind() == ErrorKind::DisplayVersion {
         return output::print(&error.render().to_string()).map_or_else(output::failed, |()| Exit::Done);
@@ -399,7 +442,7 @@ fn answer(mut error: clap::Error) -> Exit {
     for (kind, text) in typed {
         error.insert(kind, ContextValue::String(text));
     }
-    // Clap's tips repeat what was typed once more.
+    // Clap's tips repeat the user's words.
     let text = error.render().to_string();
     text.lines().for_each(|line| output::tell(&format!("{}\n", Escaped(line))));
     Exit::Usage
@@ -411,14 +454,14 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 
 fn parse_timeout(text: &str) -> Result<Timeout, String> {
     let seconds = parse_seconds(text)?;
-    // Exactly as the reference spells it; no other negative is a wish that one can guess.
+    // The reference's spelling. Other negative numbers are refused.
     if seconds == -1.0 {
         return Ok(Timeout::FOREVER);
     }
     Timeout::try_from(seconds).map_err(|error| error.to_string())
 }
 
-/// A time span within the bounds of a [`Timeout`], which is what the library can wait for.
+/// A time span within the bounds of a [`Timeout`].
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let seconds = parse_seconds(text)?;
     let message = match Timeout::try_from(seconds) {
@@ -432,7 +475,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
-        Duration::ZERO => Err("the interval is zero; use 0.01 to look often".to_owned()),
+        Duration::ZERO => Err("the interval is zero; use 0.01 for frequent updates".to_owned()),
         interval => Ok(interval),
     }
 }

@@ -1,8 +1,7 @@
 //! The exit statuses: their one home. `--help` lists them from here.
 //!
-//! 0 and 1 answer the question that was asked; 2 is for words that make no sense; from 64 on they are those of
-//! sysexits.h; 126 and 127 are what a shell says of commands that it cannot run; and above 128 is its way of naming a
-//! signal.
+//! 0 and 1 answer the question that was asked; 2 is wrong usage; from 64 on they are those of sysexits.h; a shell uses 126
+//! and 127 for commands that it cannot run, and 128 plus the signal's number for a command that a signal ended.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -27,7 +26,7 @@ pub(crate) enum Exit {
     HungUp,
     Interrupted,
     Terminated,
-    /// Whatever somebody else says: the command that was run, or `--conflict-exit-code`.
+    /// The status of the program that was run, or of `--conflict-exit-code`.
     Given(u8),
 }
 
@@ -73,22 +72,22 @@ impl Exit {
 
     fn meaning(self) -> &'static str {
         match self {
-            Self::Done => "done; also the end of a trace by Ctrl-C",
-            Self::No => "no: timed out, nothing to unget or remove, forced off, or held and so not removed",
-            Self::Usage => "usage: unknown words, a bad name, directory, message or number",
-            Self::NotALock => "the file of this name is no lock, one of another version, or damaged",
-            Self::Unavailable => "the lock went away while it was held, or cannot be used",
+            Self::Done => "done; also a trace that Ctrl-C ended",
+            Self::No => "no: timed out, not held, not found, or held and not removed",
+            Self::Usage => "wrong usage, or an invalid name, directory or number",
+            Self::NotALock => "the file is not a lock, is damaged, or has another version",
+            Self::Unavailable => "the lock cannot be used, or its file vanished",
             Self::System => "a system call failed",
-            Self::CannotCreate => "the directory is missing, or has no space left",
-            Self::Output => "the answer could not be written; a get has released the lock again",
-            Self::Busy => "others keep removing and making the lock; try again",
-            Self::NoPermission => "no permission",
-            Self::NotRunnable => "run: the program was found but cannot be run",
-            Self::NoProgram => "run: there is no such program",
+            Self::CannotCreate => "the directory is missing, full, or not on tmpfs",
+            Self::Output => "writing the answer failed; a get has released the lock",
+            Self::Busy => "other processes keep removing the lock; try again",
+            Self::NoPermission => "permission denied",
+            Self::NotRunnable => "run: PROGRAM was found but cannot be run",
+            Self::NoProgram => "run: PROGRAM was not found",
             Self::HungUp => "ended by SIGHUP; nothing is held",
             Self::Interrupted => "ended by SIGINT (Ctrl-C); nothing is held",
             Self::Terminated => "ended by SIGTERM; nothing is held",
-            Self::Given(_) => "run: the program's own status",
+            Self::Given(_) => "run: the status of PROGRAM",
         }
     }
 
@@ -113,12 +112,14 @@ impl From<Error> for Exit {
     fn from(error: Error) -> Self {
         match error {
             Error::NameInvalid(_) | Error::DeviceInvalid(_) | Error::DirectoryInvalid => Self::Usage,
-            Error::NotALock(_) | Error::VersionMismatch { .. } | Error::Corrupt => Self::NotALock,
-            Error::DirectoryMissing | Error::NoSpace => Self::CannotCreate,
-            Error::PermissionDenied => Self::NoPermission,
+            Error::NotALock(_) | Error::VersionMismatch { .. } | Error::FeatureUnknown { .. } | Error::Corrupt => {
+                Self::NotALock
+            }
+            Error::DirectoryMissing | Error::NoSpace | Error::FileSystem { .. } => Self::CannotCreate,
+            Error::PermissionDenied(_) => Self::NoPermission,
             Error::Busy | Error::Held => Self::Busy,
-            Error::Os { .. } => Self::System,
-            // NotFound is an answer, not a failure, where a command can meet it.
+            Error::Os { .. } | Error::Seat(_) => Self::System,
+            // NotFound is an answer and no error where a command can encounter it.
             _ => Self::Unavailable,
         }
     }

@@ -1,14 +1,14 @@
 //! What `--json` prints: one object a line. The schema is documented in JSON.md, and its version is [`SCHEMA`].
 //!
 //! Within a version, fields are only added; a field that would change its meaning gets another name or the schema another
-//! number. Times are UTC. Text is as its writer gave it, but what could harm a terminal is written as `\uXXXX`, which
+//! number. Times are UTC. Text is unchanged, but characters that could harm a terminal are written as `\uXXXX`, which
 //! every parser reads as the same text.
 
 use std::io;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use resourcelock::{Counters, Ending, Escaped, Grant, Kind, Status};
+use resourcelock::{Counters, Ending, Escaped, Grant, Kind, Previous, Status, Waiter};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
@@ -34,12 +34,30 @@ struct GrantFields<'a> {
     granted: String,
     held_for: Option<f64>,
     ending: Option<&'static str>,
+    signal: Option<String>,
+    forced_by: Option<Process>,
     kind: &'static str,
+    seat: u32,
     pid: u32,
-    start_time: Option<u64>,
+    pid_namespace: Option<u32>,
+    thread: Option<u32>,
     uid: u32,
     program: &'a str,
     info: &'a str,
+}
+
+#[derive(Serialize)]
+struct Process {
+    pid: u32,
+    uid: u32,
+}
+
+#[derive(Serialize)]
+struct WaiterFields {
+    seat: u32,
+    pid: u32,
+    thread: Option<u32>,
+    waited: f64,
 }
 
 #[derive(Serialize)]
@@ -58,9 +76,12 @@ struct LockFields<'a> {
     time: Option<String>,
     state: &'static str,
     locked: bool,
+    seat: Option<u32>,
     pid: Option<u32>,
     held_for: Option<f64>,
+    overdue: Option<f64>,
     waiters: bool,
+    waiting: Vec<WaiterFields>,
     handoff: bool,
     holder: Option<GrantFields<'a>>,
     last: Option<GrantFields<'a>>,
@@ -73,8 +94,38 @@ struct GetFields<'a> {
     granted: bool,
     grant: Option<GrantFields<'a>>,
     holder: Option<GrantFields<'a>>,
+    #[serde(flatten)]
+    previous: PreviousFields<'a>,
+}
+
+#[derive(Serialize)]
+struct RemoveFields<'a> {
+    removed: bool,
+    #[serde(flatten)]
+    previous: PreviousFields<'a>,
+}
+
+/// What became of the previous holder.
+#[derive(Serialize)]
+struct PreviousFields<'a> {
+    previous: Option<&'static str>,
     recovered: bool,
     recovered_from: Option<GrantFields<'a>>,
+}
+
+impl<'a> From<Option<&'a Previous>> for PreviousFields<'a> {
+    fn from(previous: Option<&'a Previous>) -> Self {
+        Self {
+            previous: previous.map(|previous| match previous {
+                Previous::Released => "released",
+                Previous::Died(_) => "died",
+                Previous::Forced(_) => "forced",
+                _ => "unknown",
+            }),
+            recovered: previous.is_some_and(Previous::recovered),
+            recovered_from: previous.and_then(Previous::grant).map(GrantFields::from),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -94,16 +145,27 @@ impl<'a> From<&'a Grant> for GrantFields<'a> {
             ending: grant.ending().map(|ending| match ending {
                 Ending::Released => "released",
                 Ending::Forced => "forced",
-                Ending::Recovered => "recovered",
+                Ending::Died => "died",
+                Ending::Inconsistent => "inconsistent",
                 _ => "unknown",
             }),
+            signal: wording::signal(grant),
+            forced_by: grant.forced_by().map(|(pid, uid)| Process { pid, uid }),
             kind: kind(grant.kind()),
+            seat: grant.seat(),
             pid: grant.pid(),
-            start_time: grant.start_time(),
+            pid_namespace: grant.pid_namespace(),
+            thread: grant.thread(),
             uid: grant.uid(),
             program: grant.program(),
             info: grant.info(),
         }
+    }
+}
+
+impl From<&Waiter> for WaiterFields {
+    fn from(waiter: &Waiter) -> Self {
+        Self { seat: waiter.seat, pid: waiter.pid, thread: waiter.thread, waited: seconds(waiter.waited) }
     }
 }
 
@@ -144,7 +206,6 @@ fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Process => "process",
         Kind::Detached => "detached",
-        Kind::Foreign => "foreign",
     }
 }
 
@@ -155,7 +216,6 @@ fn state(found: Found) -> &'static str {
         Found::Lock(Status::Reserved) => "reserved",
         Found::Lock(Status::Held(Kind::Process)) => "held",
         Found::Lock(Status::Held(Kind::Detached)) => "detached",
-        Found::Lock(Status::Held(Kind::Foreign)) => "foreign",
         Found::Lock(Status::HolderDied) => "dead",
         Found::Lock(Status::Retired) => "removed",
         Found::Lock(Status::Corrupt) => "corrupt",
@@ -170,9 +230,12 @@ pub(crate) fn lock(view: &View, at: Option<Timestamp>) -> String {
         time: at.map(time),
         state: state(view.found),
         locked: view.is_locked(),
-        pid: view.pid,
+        seat: view.seat,
+        pid: view.holder.as_ref().map(Grant::pid),
         held_for: view.held_for.map(seconds),
+        overdue: view.overdue.map(seconds),
         waiters: view.has_waiters,
+        waiting: view.waiters.iter().map(WaiterFields::from).collect(),
         handoff: view.wants_handoff,
         holder: view.holder.as_ref().map(GrantFields::from),
         last: view.last.as_ref().map(GrantFields::from),
@@ -191,33 +254,36 @@ pub(crate) fn grant(name: &str, grant: &Grant) -> String {
     line("grant", name, GrantFields::from(grant))
 }
 
-/// What a get has come to.
+/// The outcome of a `get`.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Got<'a> {
     pub(crate) grant: Option<&'a Grant>,
-    /// Whether it is about to become a hold that stands until somebody ungets it.
-    pub(crate) stays: bool,
-    /// Who is in the way, where there is no grant.
+    /// Whether the hold is about to be detached.
+    pub(crate) will_detach: bool,
+    /// The present holder, where there is no grant.
     pub(crate) holder: Option<&'a Grant>,
-    /// Whether it was recovered from a holder that had died.
-    pub(crate) recovered: bool,
-    pub(crate) recovered_from: Option<&'a Grant>,
+    /// What became of the previous holder, where there is a grant.
+    pub(crate) previous: Option<&'a Previous>,
 }
 
-/// The answer of a get.
+/// The answer of a `get`.
 pub(crate) fn get(name: &str, got: Got<'_>) -> String {
     let mut grant = got.grant.map(GrantFields::from);
-    if let Some(grant) = grant.as_mut().filter(|_| got.stays) {
+    if let Some(grant) = grant.as_mut().filter(|_| got.will_detach) {
         grant.kind = kind(Kind::Detached);
     }
     let fields = GetFields {
         granted: grant.is_some(),
         grant,
         holder: got.holder.map(GrantFields::from),
-        recovered: got.recovered,
-        recovered_from: got.recovered_from.map(GrantFields::from),
+        previous: got.previous.into(),
     };
     line("get", name, fields)
+}
+
+/// The answer of a `remove`, with what became of the last holder; `None` if nothing was removed.
+pub(crate) fn remove(name: &str, previous: Option<&Previous>) -> String {
+    line("remove", name, RemoveFields { removed: previous.is_some(), previous: previous.into() })
 }
 
 /// The answer to a question of yes or no: `{"type":"unget",…,"released":true}`.

@@ -1,16 +1,17 @@
-//! The command line tool `resourcelock`: locks for shell scripts, and a look at them for people.
+//! The command line tool `resourcelock`: locks for shell scripts and for people who watch them.
 //!
-//! Thin: it reads the words, runs one command and turns its outcome into an exit status. Everything stands on the
-//! library's public API. Invariants of the whole tool:
-//! - the status tells what is so afterwards: 0 of a `get` means that the lock is held, anything else that it is not held
-//!   by us (what a killed `get` leaves is a process hold, which the next get recovers);
-//! - text from a record or from the command line is escaped before it reaches a terminal;
-//! - nothing panics: not for want of a reader of stdout, nor of stderr.
+//! Thin: it parses the command line, runs one command and turns its outcome into an exit status. It uses the library's
+//! public API only. Invariants of the whole tool:
+//! - the exit status is true afterwards: 0 of a `get` means that the lock is held, anything else that this command does
+//!   not hold it (a killed `get` leaves a dead holder, which the next grant recovers);
+//! - text from a record or from the command line is escaped before it is written to a terminal;
+//! - nothing panics, also if stdout or stderr is closed.
 
 mod args;
 mod commands;
 mod exit;
 mod json;
+mod launch;
 mod local_time;
 mod logger;
 mod output;
@@ -18,6 +19,7 @@ mod signals;
 mod style;
 mod table;
 mod view;
+mod witness;
 mod wording;
 
 use std::process::ExitCode;

@@ -1,17 +1,17 @@
-//! What is said, and where: answers on stdout, one line each; everything else on stderr.
+//! Output: answers on stdout, one line each; everything else on stderr.
 //!
-//! A line leaves in one write, so that lines of several programs do not mix. A reader of stdout that has gone away is
-//! no failure: the answer was to be thrown away, and what the command did stands. Any other failure to write is one.
-//! Nothing here panics, whatever has become of stdout and stderr.
+//! A line is one write, so that the lines of several programs do not mix. A closed pipe at stdout is no failure: the
+//! reader did not want the answer, and the command has done its work. Any other failed write is one. Nothing here panics,
+//! whatever the state of stdout and stderr.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-use resourcelock::{Error, Escaped, Grant};
+use resourcelock::{Error, Escaped, Grant, Previous};
 
 use crate::exit::Exit;
 
-/// An answer about a lock, with the reference's texts where it has one. Their `Display` has no line feed and nothing unescaped.
+/// An answer about a lock, with the reference's text where it has one. `Display` prints one line, escaped.
 pub(crate) enum Answer<'a> {
     Granted(Option<Grant>),
     TimedOut(Option<Grant>),
@@ -21,13 +21,13 @@ pub(crate) enum Answer<'a> {
     NotOwned(&'a str),
     IsFree,
     WaitTimedOut(Option<Grant>),
-    Removed,
+    Removed(Previous),
     NothingToRemove,
     NotRemoved(Option<Grant>),
     State { is_locked: bool, prior: Option<Grant> },
 }
 
-/// A grant as it stands between `<` and `>`; nothing if there is none.
+/// A grant as it is shown between `<` and `>`; empty if there is none.
 struct Shown<'a>(&'a Option<Grant>);
 
 impl Display for Shown<'_> {
@@ -49,7 +49,7 @@ impl Display for Answer<'_> {
             }
             Self::IsFree => write!(f, "lock is free"),
             Self::WaitTimedOut(owner) => write!(f, "lock wait timed out - Current owner <{}>", Shown(owner)),
-            Self::Removed => write!(f, "lock removed"),
+            Self::Removed(_) => write!(f, "lock removed"),
             Self::NothingToRemove => write!(f, "Extraneous lock remove request ignored"),
             Self::NotRemoved(owner) => {
                 write!(f, "lock remove request ignored - lock is held - Current owner <{}>", Shown(owner))
@@ -62,10 +62,10 @@ impl Display for Answer<'_> {
     }
 }
 
-/// What stdout has come to.
+/// Why nothing was written to stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unwritten {
-    /// Nobody reads any more.
+    /// The reader has closed the pipe.
     Unread,
     Failed,
 }
@@ -75,7 +75,7 @@ pub(crate) fn answer(name: &str, answer: &Answer<'_>) -> Result<(), Unwritten> {
     print(&format!("<{}> {answer}\n", Escaped(name)))
 }
 
-/// Prints a text that is harmless already.
+/// Prints a text that is escaped already.
 pub(crate) fn print(text: &str) -> Result<(), Unwritten> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -88,7 +88,7 @@ pub(crate) fn print(text: &str) -> Result<(), Unwritten> {
     }
 }
 
-/// The exit of a command that did its work but could not say so.
+/// The exit of a command that did its work but could not print its answer.
 pub(crate) fn failed(unwritten: Unwritten) -> Exit {
     match unwritten {
         Unwritten::Unread => Exit::Done,
@@ -96,15 +96,15 @@ pub(crate) fn failed(unwritten: Unwritten) -> Exit {
     }
 }
 
-/// Says on stderr, about the lock `name`, a text that is harmless already.
+/// Prints a message about the lock `name` to stderr. It is escaped already.
 pub(crate) fn complain(name: &str, message: &dyn Display) {
     tell(&format!("resourcelock: <{}>: {message}\n", Escaped(name)));
 }
 
-/// Says on stderr what went wrong with the lock `name`.
+/// Prints the error of the lock `name` to stderr.
 pub(crate) fn fail(name: &str, error: Error) -> Exit {
     match error {
-        // The kernel's words are better than its number.
+        // The text of the error is clearer than its number.
         Error::Os { errno, .. } => {
             let message = error.to_string();
             let doing = message.split(": ").next().unwrap_or_default();
@@ -115,7 +115,7 @@ pub(crate) fn fail(name: &str, error: Error) -> Exit {
     error.into()
 }
 
-/// Writes to stderr. If that fails there is nobody left to tell.
+/// Writes to stderr. If that fails, the failure cannot be reported.
 pub(crate) fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! A lock as the commands show it, whatever the file of its name turns out to be.
+//! A lock as the commands show it, whatever its file turns out to be.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use resourcelock::{Counters, DIR_CAPACITY, Error, FILE_PREFIX, Grant, Operation, ResourceLock, Snapshot, Status};
+use resourcelock::{
+    Counters, DIR_CAPACITY, Denied, Error, FILE_PREFIX, Grant, Operation, ResourceLock, Snapshot, Status, Waiter,
+};
 
 /// What the file of a lock's name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +17,9 @@ pub(crate) enum Found {
     /// There is none.
     Nothing,
     Lock(Status),
-    /// No lock, or not for us.
+    /// Not a lock, or not accessible.
     Unusable(Error),
-    /// A file with a name that no lock can have, because it is no text.
+    /// A file whose name is not UTF-8.
     NotText,
 }
 
@@ -26,10 +28,12 @@ pub(crate) enum Found {
 pub(crate) struct View {
     pub(crate) name: String,
     pub(crate) found: Found,
-    pub(crate) pid: Option<u32>,
+    pub(crate) seat: Option<u32>,
     pub(crate) held_for: Option<Duration>,
+    pub(crate) overdue: Option<Duration>,
     pub(crate) holder: Option<Grant>,
     pub(crate) last: Option<Grant>,
+    pub(crate) waiters: Vec<Waiter>,
     pub(crate) has_waiters: bool,
     pub(crate) wants_handoff: bool,
     pub(crate) counters: Counters,
@@ -40,27 +44,31 @@ impl View {
         Self {
             name,
             found,
-            pid: None,
+            seat: None,
             held_for: None,
+            overdue: None,
             holder: None,
             last: None,
+            waiters: Vec::new(),
             has_waiters: false,
             wants_handoff: false,
             counters: Counters::default(),
         }
     }
 
-    /// Of the lock `name`, which is valid. A lock that does not exist is one that nobody holds or has held.
+    /// Of the lock `name`, which is valid. A lock that does not exist is shown as free and never held.
     pub(crate) fn new(name: &str, snapshot: Option<&Snapshot>) -> Self {
         let name = name.strip_prefix('/').unwrap_or(name).to_owned();
         let Some(snapshot) = snapshot else { return Self::empty(name, Found::Nothing) };
         Self {
             name,
             found: Found::Lock(snapshot.status()),
-            pid: snapshot.pid(),
+            seat: snapshot.seat(),
             held_for: snapshot.held_for(),
+            overdue: snapshot.overdue(),
             holder: snapshot.holder(),
             last: snapshot.last_grant(),
+            waiters: snapshot.waiters().to_vec(),
             has_waiters: snapshot.has_waiters(),
             wants_handoff: snapshot.wants_handoff(),
             counters: snapshot.counters(),
@@ -72,13 +80,13 @@ impl View {
     }
 }
 
-/// All locks of the directory, by name, and whatever else has a lock's file name.
+/// All locks of the directory, by name, and all other files that have a lock's file name.
 ///
 /// # Errors
 ///
 /// The directory is missing or cannot be read.
 pub(crate) fn all(dir: &str) -> Result<Vec<View>, Error> {
-    // No time of day is shown of so many, so no time zone is looked up.
+    // No time of day is shown, so no time zone is looked up.
     let options = ResourceLock::options().dir(dir);
     let mut views = Vec::new();
     for name in names(dir)? {
@@ -88,7 +96,7 @@ pub(crate) fn all(dir: &str) -> Result<Vec<View>, Error> {
         };
         match options.inspect(text) {
             Ok(snapshot) => views.push(View::new(text, Some(&snapshot))),
-            // Removed since its name was read, or no name of a lock.
+            // Removed since its name was read, or not a valid name.
             Err(Error::NotFound | Error::NameInvalid(_)) => {}
             Err(error) => views.push(View::empty(text.to_owned(), Found::Unusable(error))),
         }
@@ -96,21 +104,25 @@ pub(crate) fn all(dir: &str) -> Result<Vec<View>, Error> {
     Ok(views)
 }
 
-/// The names that the files of the directory give to locks, in order.
+/// What follows this in the name of a file that a process has not finished making: no UTF-8 text has this byte.
+const TEMPORARY: u8 = 0xff;
+
+/// The names of the locks in the directory, in order, from their files' names.
 pub(crate) fn names(dir: &str) -> Result<Vec<OsString>, Error> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Error::DirectoryMissing,
-        ErrorKind::PermissionDenied => Error::PermissionDenied,
+        ErrorKind::PermissionDenied => Error::PermissionDenied(Denied::Directory),
         _ => Error::Os { operation: Operation::Open, errno: error.raw_os_error().unwrap_or(0) },
     };
-    // What the library refuses of every lock.
+    // The library refuses these for every lock.
     if dir.is_empty() || dir.len() > DIR_CAPACITY {
         return Err(Error::DirectoryInvalid);
     }
     let mut names = Vec::new();
     for entry in fs::read_dir(Path::new(dir)).map_err(failed)? {
         let file = entry.map_err(failed)?.file_name();
-        if let Some(name) = file.as_bytes().strip_prefix(FILE_PREFIX.as_bytes()) {
+        let name = file.as_bytes().strip_prefix(FILE_PREFIX.as_bytes());
+        if let Some(name) = name.filter(|name| name.first() != Some(&TEMPORARY)) {
             names.push(OsStr::from_bytes(name).to_owned());
         }
     }

@@ -1,11 +1,15 @@
-//! How spans of time, holders and states are put into words: the same in every command.
+//! Words for spans of time, holders and states: the same in every command.
 
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use resourcelock::{Ending, Error, Escaped, Grant, Kind, NotALock, Status};
 
+use crate::signals;
+
 /// Of a file whose name is not UTF-8.
-pub(crate) const NOT_TEXT: &str = "the file's name is no text, so it is no lock; remove it";
+pub(crate) const NOT_TEXT: &str = "the file's name is not UTF-8, so it is not a lock; remove it";
 
 /// Two units at the most: `12ms`, `3.4s`, `2m05s`, `3h40m`, `5d02h`.
 pub(crate) fn span(duration: Duration) -> String {
@@ -19,11 +23,29 @@ pub(crate) fn span(duration: Duration) -> String {
     }
 }
 
-/// `pid 42 (program)`; a process that sees no /proc of its own does not know its program's name.
-pub(crate) fn who(pid: u32, grant: Option<&Grant>) -> String {
-    match grant.map(Grant::program) {
-        None | Some("") => format!("pid {pid}"),
-        Some(program) => format!("pid {pid} ({})", Escaped(program)),
+/// Whether the grant's pid is one of another PID namespace, where this process cannot use it.
+pub(crate) fn is_elsewhere(grant: &Grant) -> bool {
+    static OWN: OnceLock<Option<u32>> = OnceLock::new();
+    // Without /proc the namespace is unknown, and the pid may well be one of it.
+    let own = OWN.get_or_init(|| Some(std::fs::metadata("/proc/self/ns/pid").ok()?.ino() as u32));
+    matches!((grant.pid_namespace(), own), (Some(its), Some(own)) if its != *own)
+}
+
+/// `pid 42 (program)`, or `pid 7 in another container (program)`. A process without /proc does not know its program.
+pub(crate) fn who(grant: &Grant) -> String {
+    let place = if is_elsewhere(grant) { " in another container" } else { "" };
+    let pid = format!("pid {}{place}", grant.pid());
+    match grant.program() {
+        "" => pid,
+        program => format!("{pid} ({})", Escaped(program)),
+    }
+}
+
+/// A pid for a column of a table: `42`, or `7@4026532201` if it is one of that other PID namespace.
+pub(crate) fn pid(grant: &Grant) -> String {
+    match grant.pid_namespace().filter(|_| is_elsewhere(grant)) {
+        Some(namespace) => format!("{}@{namespace}", grant.pid()),
+        None => grant.pid().to_string(),
     }
 }
 
@@ -34,7 +56,6 @@ pub(crate) fn status(status: Status) -> &'static str {
         Status::Reserved => "reserved",
         Status::Held(Kind::Process) => "held",
         Status::Held(Kind::Detached) => "until unget",
-        Status::Held(Kind::Foreign) => "foreign",
         Status::HolderDied => "dead",
         Status::Retired => "removed",
         Status::Corrupt => "corrupt",
@@ -42,42 +63,51 @@ pub(crate) fn status(status: Status) -> &'static str {
     }
 }
 
-/// What a status means to those who want the lock.
+/// A status, in a sentence, with its consequence.
 pub(crate) fn meaning(status: Status) -> &'static str {
     match status {
-        Status::Free => "nobody holds it",
-        Status::Reserved => "nobody holds it; it is reserved for those who wait",
-        Status::Held(Kind::Process) => "held until its holder ungets it or ends",
-        Status::Held(Kind::Detached) => "held until somebody ungets it",
-        Status::Held(Kind::Foreign) => {
-            "held by a process of another PID namespace; if that has died, only 'unget' helps"
-        }
+        Status::Free => "not held",
+        Status::Reserved => "not held; reserved for those who wait",
+        Status::Held(Kind::Process) => "held until its holder releases it or ends",
+        Status::Held(Kind::Detached) => "held until 'unget'",
         Status::HolderDied => "its holder is dead; the next get recovers it",
-        Status::Retired => "removed, or left from before a reboot; the next get makes it anew",
-        Status::Corrupt => "its word is damaged; only 'unget' or 'remove --force' helps",
+        Status::Retired => "removed; the next get makes it new",
+        Status::Corrupt => "its word is damaged; use 'unget' or 'remove --force'",
         _ => "unknown to this version",
     }
 }
 
-/// Why a file with the name of a lock is none, in a word or two; the error's own text says more.
+/// Why a file with the name of a lock cannot be used, in a word or two; the error's own text is longer.
 pub(crate) fn unusable(error: Error) -> &'static str {
     match error {
-        Error::PermissionDenied => "no access",
-        Error::VersionMismatch { .. } | Error::NotALock(NotALock::WrongEndianness) => "other version",
+        Error::PermissionDenied(_) => "no access",
+        Error::VersionMismatch { .. } | Error::FeatureUnknown { .. } | Error::NotALock(NotALock::WrongEndianness) => {
+            "other version"
+        }
         Error::Corrupt => "corrupt",
         Error::NotALock(_) => "no lock",
+        Error::FileSystem { .. } => "not on tmpfs",
         _ => "unusable",
     }
 }
 
-/// How a hold ended.
-pub(crate) fn ending(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Released => "released",
-        Ending::Forced => "forced off",
-        Ending::Recovered => "died",
-        _ => "unknown",
+/// How the hold of a grant ended, such as `died (SIGKILL)`.
+pub(crate) fn ending(grant: &Grant, ending: Ending) -> String {
+    match (ending, signal(grant)) {
+        (Ending::Released, _) => "released".to_owned(),
+        (Ending::Forced, _) => "forced off".to_owned(),
+        (Ending::Died, Some(signal)) => format!("died ({signal})"),
+        (Ending::Died, None) => "died".to_owned(),
+        (Ending::Inconsistent, _) => "inconsistent".to_owned(),
+        _ => "unknown".to_owned(),
     }
+}
+
+/// The signal that killed the holder, if that is known.
+pub(crate) fn signal(grant: &Grant) -> Option<String> {
+    // The low seven bits of a wait(2) status.
+    let signal = grant.wait_status()? & 0x7f;
+    (signal != 0).then(|| signals::name(signal as i32))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! `trace --changes`: one line for each thing that happens to the lock, with the time at which it did.
+//! `trace --changes`: one line for each change of the lock, with the time at which it happened.
 //!
-//! The lock is looked at each interval, but the times are the record's own: it remembers the last grants and how each
-//! ended, so that what happens between two looks is told as well, up to sixteen grants; how many more there were is told
-//! by their numbers. What the record has no time for (a death, a detached hold, another info) has the time of the look.
+//! The lock is looked at in each interval, but the times are the record's own: it remembers the last sixteen grants and how
+//! each ended, so changes between two looks are printed as well. If there were more grants, their numbers show how many are
+//! missing. What the record has no time for (a death, a detached hold, a replaced info) has the time of the look.
 
 use jiff::{SignedDuration, Timestamp};
 use resourcelock::{Ending, Error, Escaped, Grant, Kind, Snapshot, Status};
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
                 let events = before.changes_to(&seen, now);
                 events.into_iter().map(|event| event.line(args, paint)).collect()
             }
-            // What it was like when we began.
+            // The state at the start.
             None if args.json => json::lock(&View::new(&args.lock, snapshot), Some(now)),
             None => {
                 let state = super::state::line(&View::new(&args.lock, snapshot), paint);
@@ -62,7 +62,7 @@ enum What {
     Removed,
     Missed(u32),
     Granted(Grant),
-    /// `None`: nobody wrote down how.
+    /// `None`: how is not recorded.
     Ended(Grant, Option<Ending>),
     Died(Grant),
     Detached(Grant),
@@ -181,6 +181,11 @@ impl Event {
     }
 }
 
+/// Whether the holder's parent has reported its death, such as `run`; else the next grant has recovered the lock.
+fn is_reported(grant: &Grant) -> bool {
+    grant.wait_status().is_some()
+}
+
 impl What {
     fn grant(&self) -> Option<&Grant> {
         match self {
@@ -199,7 +204,9 @@ impl What {
             Self::Granted(_) => "granted",
             Self::Ended(_, Some(Ending::Released)) => "released",
             Self::Ended(_, Some(Ending::Forced)) => "forced",
-            Self::Ended(_, Some(Ending::Recovered)) => "recovered",
+            Self::Ended(grant, Some(Ending::Died)) if is_reported(grant) => "died",
+            Self::Ended(_, Some(Ending::Died)) => "recovered",
+            Self::Ended(_, Some(Ending::Inconsistent)) => "inconsistent",
             Self::Ended(..) => "ended",
             Self::Died(_) => "died",
             Self::Detached(_) => "detached",
@@ -211,19 +218,23 @@ impl What {
         let Some(grant) = self.grant() else {
             return match self {
                 Self::Made => "lock made".to_owned(),
-                Self::Missed(count) => format!("{count} more granted; a smaller -u would show them"),
+                Self::Missed(count) => format!("{count} more granted; use a smaller -u to see them"),
                 _ => "lock removed".to_owned(),
             };
         };
-        let who = format!("{} - {}", wording::who(grant.pid(), Some(grant)), Escaped(grant.info()));
+        let who = format!("{} - {}", wording::who(grant), Escaped(grant.info()));
         let after = grant.held_for().map(|held| format!(" after {}", wording::span(held))).unwrap_or_default();
         match self {
             Self::Ended(_, Some(Ending::Released)) => format!("released{after} by {who}"),
             Self::Ended(_, Some(Ending::Forced)) => format!("forced off{after} from {who}"),
-            Self::Ended(_, Some(Ending::Recovered)) => format!("recovered{after} from the dead {who}"),
-            Self::Ended(..) => format!("not held any more by {who}"),
+            Self::Ended(_, Some(ending @ Ending::Died)) if is_reported(grant) => {
+                format!("{}{after}: {who}", wording::ending(grant, *ending))
+            }
+            Self::Ended(_, Some(Ending::Died)) => format!("recovered{after} from the dead {who}"),
+            Self::Ended(_, Some(Ending::Inconsistent)) => format!("released{after} as inconsistent by {who}"),
+            Self::Ended(..) => format!("no longer held by {who}"),
             Self::Died(_) => format!("holder died, the next get recovers the lock: {who}"),
-            Self::Detached(_) => format!("held until somebody ungets it: {who}"),
+            Self::Detached(_) => format!("held until 'unget': {who}"),
             Self::Info(_) => format!("info replaced by {who}"),
             _ => format!("granted to {who}"),
         }

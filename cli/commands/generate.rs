@@ -40,7 +40,7 @@ pub(crate) fn run(target: Target) -> Result<Exit, Error> {
     Ok(output::print(&text).map_or_else(output::failed, |()| Exit::Done))
 }
 
-/// The manual page. What `--help` has behind the options is laid out for a terminal, and is kept as it is.
+/// The manual page. The sections of `--help` after the options are laid out for a terminal, and keep their lines.
 fn manual(page: &mut Vec<u8>) -> std::io::Result<()> {
     let man = Man::new(args::command().after_help("")).section("1").source("");
     man.render_title(page)?;
@@ -48,11 +48,18 @@ fn manual(page: &mut Vec<u8>) -> std::io::Result<()> {
     man.render_synopsis_section(page)?;
     man.render_description_section(page)?;
     man.render_options_section(page)?;
-    for part in args::after_help().split("\n\n") {
-        let (title, lines) = part.split_once(":\n").unwrap_or_default();
-        let lines: String = lines.lines().map(|line| format!("{}\n", line.replace('-', "\\-"))).collect();
-        page.extend(format!(".SH {}\n.nf\n{lines}.fi\n", title.to_uppercase()).into_bytes());
+    let mut is_first = true;
+    for line in args::after_help().lines() {
+        match line.strip_suffix(':').filter(|title| !title.starts_with(' ')) {
+            Some(title) => {
+                let end = if is_first { "" } else { ".fi\n" };
+                page.extend(format!("{end}.SH {}\n.nf\n", title.to_uppercase()).into_bytes());
+                is_first = false;
+            }
+            None => page.extend(format!("{}\n", line.replace('-', "\\-")).into_bytes()),
+        }
     }
+    page.extend(b".fi\n");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! `history`: the grants that the lock remembers, newest first: who, when, for how long, and how each ended.
+//! `history`: the grants that the lock remembers, newest first: holder, time, duration, and how each ended.
 
 use resourcelock::{Error, Escaped, Grant, Kind, Snapshot, Status};
 
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
 }
 
 fn row(grant: &Grant, snapshot: Option<&Snapshot>) -> [Cell; 7] {
-    // The grant that stands, if it is this one.
+    // If this is the present grant.
     let present = snapshot.filter(|snapshot| snapshot.holder().is_some_and(|holder| holder.number() == grant.number()));
     let held_for = grant.held_for().or_else(|| present?.held_for());
     let ended = match (grant.ending(), present.map(Snapshot::status)) {
@@ -36,7 +36,7 @@ fn row(grant: &Grant, snapshot: Option<&Snapshot>) -> [Cell; 7] {
         (_, Some(_)) => Cell::styled(style::HELD, "holds"),
         (Some(ending), None) => {
             let style = if ending == resourcelock::Ending::Released { style::PLAIN } else { style::BAD };
-            Cell::styled(style, wording::ending(ending))
+            Cell::styled(style, wording::ending(grant, ending))
         }
         (None, None) => "unknown".into(),
     };
@@ -44,7 +44,7 @@ fn row(grant: &Grant, snapshot: Option<&Snapshot>) -> [Cell; 7] {
         Cell::styled(style::DIM, grant.granted().to_string()),
         held_for.map_or("-".to_owned(), wording::span).into(),
         ended,
-        grant.pid().to_string().into(),
+        wording::pid(grant).into(),
         Escaped(grant.program()).to_string().into(),
         grant.uid().to_string().into(),
         Escaped(grant.info()).to_string().into(),

@@ -1,7 +1,7 @@
-//! `--list`: all locks of the directory. Changes nothing, makes nothing, waits for nobody.
+//! `--list`: all locks of the directory. Changes nothing, makes nothing, does not wait.
 //!
-//! A file that has the name of a lock and is none, or that we may not read, has its line too: it is in the way of whoever
-//! wants that lock.
+//! A file that has the name of a lock and is none, or that may not be read, has a line too, because that lock cannot be
+//! used. Temporary files of processes that are just making a lock have none.
 
 use resourcelock::{Error, Escaped, Kind, Status};
 
@@ -16,7 +16,7 @@ use crate::wording;
 
 const COLUMNS: usize = 12;
 
-/// Stands where there is nothing to say, so that every line has as many words as columns.
+/// Fills an empty cell, so that every line has as many words as columns.
 const NOTHING: &str = "-";
 
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
@@ -64,7 +64,7 @@ fn row(view: &View) -> [Cell; COLUMNS] {
         Status::Held(Kind::Process) | Status::Reserved => style::HELD,
         _ => style::BAD,
     };
-    // Of a lock that nobody holds, the info is the last grant's.
+    // If nobody holds the lock, the info is the last grant's.
     let (info, info_style) = match (&view.holder, &view.last) {
         (Some(grant), _) => (Escaped(grant.info()).to_string(), style::PLAIN),
         (None, Some(grant)) => (Escaped(grant.info()).to_string(), style::DIM),
@@ -78,7 +78,7 @@ fn row(view: &View) -> [Cell; COLUMNS] {
         name,
         Cell::styled(style, wording::status(status)),
         view.held_for.map_or_else(nothing, wording::span).into(),
-        view.pid.map_or_else(nothing, |pid| pid.to_string()).into(),
+        view.holder.as_ref().map_or_else(nothing, wording::pid).into(),
         program.into(),
         if view.has_waiters { "yes" } else { NOTHING }.into(),
         counters.grants.to_string().into(),

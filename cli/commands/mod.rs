@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 
 use nix::unistd::Group;
-use resourcelock::{Error, Escaped, Grant, Guard, Kind, OpenOptions, ResourceLock, Snapshot};
+use resourcelock::{Error, Escaped, Grant, HolderSummary, Kind, OpenOptions, Previous, ResourceLock, Snapshot};
 
 use crate::args::{Args, Command};
 use crate::exit::Exit;
@@ -28,7 +28,7 @@ use crate::wording;
 
 pub(crate) use generate::complete;
 
-/// Runs the command that the words ask for. What fails is said here.
+/// Runs the command, and reports its error.
 pub(crate) fn run(args: Args) -> Exit {
     let about = if args.lock.is_empty() && args.command.is_about_all() { &args.dir } else { &args.lock }.clone();
     log::info!("<{}> {} in {}", Escaped(&about), args.command.word(), Escaped(&args.dir));
@@ -49,13 +49,13 @@ pub(crate) fn run(args: Args) -> Exit {
     outcome.unwrap_or_else(|error| output::fail(&about, error))
 }
 
-/// How the locks of the directory are looked at. JSON has its times in UTC, so no time zone is looked up for it.
+/// Options to look at the locks of the directory. JSON has its times in UTC, so no time zone is looked up for it.
 fn looking(args: &Args) -> OpenOptions<'_> {
     let options = ResourceLock::options().dir(&args.dir).create(false);
     if args.json { options } else { local_time::shown_in(options) }
 }
 
-/// How a lock is opened, and made if there is none.
+/// Options to open a lock, and to make it if there is none.
 fn making(args: &Args) -> Result<OpenOptions<'_>, Exit> {
     let mut options = looking(args).create(true);
     if let Some(mode) = args.mode {
@@ -70,38 +70,34 @@ fn making(args: &Args) -> Result<OpenOptions<'_>, Exit> {
     Ok(options)
 }
 
-/// The number of a group that is given by its name or its number.
+/// The number of a group, from its name or its number.
 fn group_id(group: &str) -> Option<u32> {
     group.parse().ok().or_else(|| Some(Group::from_name(group).ok()??.gid.as_raw()))
 }
 
-/// Looks at the lock, if there is one; makes none.
+/// Looks at the lock. `None` if there is none.
 fn inspect(args: &Args) -> Result<Option<Snapshot>, Error> {
     existing(args, looking(args).inspect(&args.lock))
 }
 
-/// Opens the lock if there is one; makes none.
-fn open_existing(args: &Args) -> Result<Option<ResourceLock>, Error> {
-    existing(args, looking(args).open(&args.lock))
-}
-
+/// `None` for a lock that does not exist.
 fn existing<T>(args: &Args, found: Result<T, Error>) -> Result<Option<T>, Error> {
     match found {
         Ok(lock) => Ok(Some(lock)),
-        // Not having found the directory is no answer about a lock: it may well be misspelt.
+        // A missing directory is an error: its name may be misspelt.
         Err(Error::NotFound) if !Path::new(&args.dir).is_dir() => Err(Error::DirectoryMissing),
         Err(Error::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The lock's name as the library shows it, for a lock that does not exist. The name is valid: opening it was tried.
+/// The lock's name as the library shows it, also of a lock that does not exist.
 fn lockname(args: &Args) -> &str {
     args.lock.strip_prefix('/').unwrap_or(&args.lock)
 }
 
-/// Gives the answer as text or as JSON. (The grant of a get has more to say in JSON, and says it itself.)
-fn say(as_json: bool, name: &str, answer: &Answer<'_>) -> Result<(), Unwritten> {
+/// Prints the answer as text or as JSON. (`get` prints its own JSON for a grant, which has more fields.)
+fn print_answer(as_json: bool, name: &str, answer: &Answer<'_>) -> Result<(), Unwritten> {
     if !as_json {
         return output::answer(name, answer);
     }
@@ -112,51 +108,60 @@ fn say(as_json: bool, name: &str, answer: &Answer<'_>) -> Result<(), Unwritten> 
         Answer::Extraneous(_) | Answer::NotOwned(_) => json::answer("unget", name, "released", false),
         Answer::IsFree => json::answer("wait", name, "free", true),
         Answer::WaitTimedOut(_) => json::answer("wait", name, "free", false),
-        Answer::Removed => json::answer("remove", name, "removed", true),
-        Answer::NothingToRemove | Answer::NotRemoved(_) => json::answer("remove", name, "removed", false),
+        Answer::Removed(previous) => json::remove(name, Some(previous)),
+        Answer::NothingToRemove | Answer::NotRemoved(_) => json::remove(name, None),
         Answer::State { is_locked, .. } => json::answer("lock", name, "locked", *is_locked),
     })
 }
 
-/// The exit of a command that has done what it was asked, or not, and has told so or tried to.
-fn told(told: Result<(), Unwritten>, exit: Exit) -> Exit {
-    match told {
+/// The exit of a command that has printed its answer, or failed to.
+fn printed(printed: Result<(), Unwritten>, exit: Exit) -> Exit {
+    match printed {
         Ok(()) | Err(Unwritten::Unread) => exit,
         Err(Unwritten::Failed) => Exit::Output,
     }
 }
 
-/// Says who is in the way, and what would help.
-fn complain_of_holder(name: &str, owner: Option<&Grant>) {
-    let Some(owner) = owner else {
-        output::complain(name, &"the lock is just changing hands; try again");
-        return;
-    };
-    let who = wording::who(owner.pid(), Some(owner));
-    let message = match owner.kind() {
-        Kind::Process => format!("held by {who}"),
-        Kind::Detached => format!("got by {who} and held until somebody ungets it"),
-        Kind::Foreign => {
-            format!("held by {who} of another PID namespace; if that has died, only 'unget' helps")
-        }
-    };
-    output::complain(name, &message);
+/// The whole grant of the holder that an error names, as far as the lock still remembers it.
+fn grant_of(lock: &ResourceLock, holder: Option<&HolderSummary>) -> Option<Grant> {
+    let number = holder?.number();
+    // The present grant first: the history may not know yet that it was detached.
+    let present = lock.holder().filter(|grant| grant.number() == number);
+    present.or_else(|| lock.history().iter().find(|grant| grant.number() == number).cloned())
 }
 
-/// Says that the hold was taken over from a holder that died.
-fn tell_of_the_dead(guard: &Guard<'_>) {
-    let dead = guard.recovered_from();
-    let mut who = wording::who(guard.recovered_pid().unwrap_or_default(), dead.as_ref());
-    if let Some(dead) = dead {
-        who += &format!(", granted <{dead}>");
-    }
+/// Reports who holds the lock, on stderr.
+fn complain_of_holder(name: &str, holder: Option<&Grant>) {
+    let Some(holder) = holder else {
+        output::complain(name, &"the lock is changing hands; try again");
+        return;
+    };
+    let who = wording::who(holder);
     output::complain(
-        guard.lock().lockname(),
-        &format_args!("recovered: the previous holder died while it held: {who}; check the resource"),
+        name,
+        &match holder.kind() {
+            Kind::Process => format!("held by {who}"),
+            Kind::Detached => format!("acquired by {who} and held until 'unget'"),
+        },
     );
 }
 
+/// Reports on stderr a previous holder that did not release, so that the resource may be inconsistent.
+fn report_previous(name: &str, previous: &Previous) {
+    let what = match previous {
+        Previous::Released => return,
+        Previous::Died(_) => "recovered: the previous holder died while it held",
+        Previous::Forced(_) => "the previous holder was forced off",
+        _ => "the previous holder did not release",
+    };
+    let who = match previous.grant() {
+        Some(grant) => format!("{}, granted <{grant}>", wording::who(grant)),
+        None => "unknown, because it had not yet recorded its pid".to_owned(),
+    };
+    output::complain(name, &format_args!("{what}: {who}; check the resource"));
+}
+
 fn cannot_watch(name: &str, error: &io::Error) -> Exit {
-    output::complain(name, &format_args!("watching for signals failed: {error}"));
+    output::complain(name, &format_args!("cannot watch for signals: {error}"));
     Exit::System
 }

@@ -1,192 +1,332 @@
 //! `run`: holds the lock while a program runs.
 //!
-//! The hold is the program's own: the process that gets the lock becomes the program (`exec` keeps the pid and the start
-//! time, and so the hold). So whoever is killed, and in whichever order, the lock is held exactly as long as the program
-//! lives, and nobody gets it while an orphaned program is still at work.
+//! This process, the *supervisor*, acquires the lock and starts PROGRAM as a child that inherits the descriptor of the
+//! supervisor's seat. Both keep the seat: the supervisor by its mapping, PROGRAM by the descriptor. So the lock is held
+//! until both are gone, whoever is killed first:
+//! - PROGRAM ends normally, which includes the signals that ask for an end ([`signals::asks_for_an_end`]): the supervisor
+//!   releases;
+//! - another signal kills PROGRAM: the supervisor frees the lock with the *died* marker, and the next grant learns of it
+//!   once;
+//! - the supervisor is killed: the hold lasts until the last process with the descriptor ends or closes it, and then
+//!   counts as died.
 //!
-//! With `--exec` that process is this one. Without, it is a child, which we start as ourselves with `--exec`; we stay
-//! behind to pass signals on, to stop and to go on with it, to let go in its name, and to end as it did. If it has crashed
-//! or was killed we do not let go: it has died at work, and the next get is to be told.
+//! With `--exec` there is no supervisor: this process becomes PROGRAM and carries the hold across exec. Nobody is left to
+//! release, so the end of PROGRAM always counts as died.
 //!
-//! Invariants of the one that stays behind:
-//! - the child is reaped only after its hold was released. Until then its pid is nobody else's, so that what is released
-//!   is its hold or none;
-//! - a signal that the terminal sends reaches the child without us, because it is in our process group; only what a
-//!   process sends to us is passed on. So a Ctrl-C comes once.
+//! PROGRAM stays in the process group in which a shell started the command, so Ctrl-C, Ctrl-Z, pipelines and scripts
+//! work as without `run`. A signal that is sent to the group reaches PROGRAM directly; only one that was sent to the
+//! supervisor alone is forwarded. See `witness.rs`.
 //!
-//! Killed between grant and `exec`, or while it waits, the child leaves at most the hold of a dead process.
+//! Crash points: a supervisor killed between its grant and the message that lets the child exec leaves a dead holder; the
+//! child ends at once, without having run PROGRAM.
 
 use std::ffi::{CString, OsStr};
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process;
+use std::thread;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use resourcelock::{Error, Escaped, Kind, LockError};
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, getppid, waitid};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, getpgid, getpgrp, getppid};
+use resourcelock::{Error, Escaped, Guard, LockError, ResourceLock, Timeout};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, set_parent_process_death_signal, waitid};
 
 use crate::args::Args;
 use crate::exit::Exit;
-use crate::output::{self, Answer};
+use crate::launch::{self, Side};
+use crate::output;
 use crate::signals::{self, Caught, Mail};
-
-/// The kernel keeps 15 bytes of a program's name (TASK_COMM_LEN, with a NUL).
-const PROGRAM_CAPACITY: usize = 15;
+use crate::witness::Witness;
 
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
-    if args.exec { become_program(args) } else { Ok(stay_behind(args)) }
+    if args.exec { become_program(args) } else { supervise(args) }
 }
 
-/// Gets the lock and becomes the program. Returns only if that could not be.
+/// Acquires the lock and becomes PROGRAM. Returns only if that fails.
 fn become_program(args: &Args) -> Result<Exit, Error> {
-    if args.started_by.is_some() {
-        Mail::let_through();
-    }
     if args.die_with_parent {
-        let killed = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-        if let Err(errno) = killed {
-            return Ok(super::cannot_watch(super::lockname(args), &errno.into()));
+        let parent = getppid();
+        if let Err(error) = die_with_parent() {
+            return Ok(super::cannot_watch(super::lockname(args), &error));
         }
-        // It may have died before we asked.
-        let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-        if args.started_by.is_some_and(|pid| parent != Some(pid)) {
+        if getppid() != parent {
             return Ok(Exit::HungUp);
         }
     }
-    let Some((program, arguments)) = args.program.split_first() else { return Ok(Exit::Usage) };
-    // What the kernel will call us in a moment: so the record names the program.
-    call_ourselves(program);
     let lock = match super::making(args) {
-        Ok(options) => options.open(&args.lock)?,
+        Ok(options) => options.keep_across_exec(true).open(&args.lock)?,
         Err(exit) => return Ok(exit),
     };
     let guard = match lock.lock(args.get_timeout, &args.message) {
         Ok(guard) => guard,
-        Err(LockError::TimedOut(owner)) => {
-            // On stderr: stdout is the program's.
-            output::complain(lock.lockname(), &Answer::TimedOut(owner.clone()));
-            super::complain_of_holder(lock.lockname(), owner.as_ref());
-            return Ok(args.conflict);
-        }
-        Err(LockError::Failed(error)) => return Err(error),
-        Err(_) => return Ok(Exit::Unavailable),
+        Err(error) => return not_acquired(args, &lock, error),
     };
-    if guard.recovered() {
-        super::tell_of_the_dead(&guard);
-    }
-    let error = Command::new(program).args(arguments).exec();
-    // Not become: the guard lets go.
-    drop(guard);
-    let shown = program.to_string_lossy();
-    output::complain(lock.lockname(), &format_args!("cannot run '{}': {error}", Escaped(&shown)));
-    Ok(if error.kind() == ErrorKind::NotFound { Exit::NoProgram } else { Exit::NotRunnable })
+    super::report_previous(lock.name(), &guard.previous());
+    guard.attribute_to(process::id(), &program_name(args));
+    guard.carry_across_exec()?;
+    let error = launch::exec(&words(args));
+    lock.release();
+    Ok(cannot_run(args, &error))
 }
 
-fn call_ourselves(program: &OsStr) {
-    let name = Path::new(program).file_name().unwrap_or(program).as_bytes();
-    let name = &name[..name.len().min(PROGRAM_CAPACITY)];
-    if let Ok(name) = CString::new(name) {
-        // Only a name; without it, the record has ours.
-        let _ = rustix::thread::set_name(&name);
-    }
-}
-
-/// Has a child of ours hold the lock and become the program, and ends as it ends.
-fn stay_behind(args: &Args) -> Exit {
-    let name = super::lockname(args);
-    let started = Mail::receive().and_then(|mail| Ok((mail, start_holder()?)));
-    let (mut mail, mut child) = match started {
+/// Acquires the lock, runs PROGRAM as a child, and ends as it ends.
+fn supervise(args: &Args) -> Result<Exit, Error> {
+    let options = match super::making(args) {
+        Ok(options) => options.keep_across_exec(true),
+        Err(exit) => return Ok(exit),
+    };
+    // The witness is started before the lock is opened, so that it inherits no seat.
+    let watching = Mail::receive().and_then(|mut mail| Ok((Witness::start(&mut mail)?, mail)));
+    let (mut witness, mut mail) = match watching {
+        Ok(watching) => watching,
+        Err(error) => return Ok(super::cannot_watch(super::lockname(args), &error)),
+    };
+    let lock = options.open(&args.lock)?;
+    let guard = match acquire(args, &lock, &mut mail, &mut witness) {
+        Ok(Ok(guard)) => guard,
+        Ok(Err(error)) => return not_acquired(args, &lock, error),
+        Err(error) => return Ok(super::cannot_watch(lock.name(), &error)),
+    };
+    super::report_previous(lock.name(), &guard.previous());
+    let (program, mut line) = match start(args, &guard, &mut mail, &mut witness) {
         Ok(started) => started,
         Err(error) => {
-            output::complain(name, &format_args!("starting a process failed: {error}"));
-            return Exit::System;
+            output::complain(lock.name(), &format_args!("cannot start a process: {error}"));
+            return Ok(Exit::System);
         }
     };
-    // A pid of a child is none that the type could refuse.
-    let Some(pid) = Pid::from_raw(child.id() as i32) else { return Exit::System };
-    let ended = loop {
-        match look_at(pid) {
-            Ok(Some(status)) => break status,
-            Ok(None) => {}
-            Err(error) => {
-                output::complain(name, &format_args!("waiting for the program failed: {error}"));
-                return Exit::System;
-            }
-        }
-        match mail.next() {
-            Ok(Caught { by_terminal: false, signal }) if signal != Signal::SIGCHLD => {
-                log::debug!("<{}> {signal} passed on", Escaped(name));
-                signals::send(signal, child.id());
-            }
-            Ok(_) => {}
-            Err(error) => return super::cannot_watch(name, &error),
+    let ended = match wait_for(program, lock.name(), &mut mail, &mut witness) {
+        Ok(ended) => ended,
+        Err(error) => {
+            output::complain(lock.name(), &format_args!("cannot wait for the program: {error}"));
+            // It may still run: the hold lasts until it ends.
+            guard.keep();
+            process::exit(Exit::System.status().into());
         }
     };
-    let_go_for(args, &child, ended.terminating_signal().is_none_or(signals::asks_for_an_end));
+    let mut errno = [0; 4];
+    // exec has closed the line, or there was no exec, and the child has sent the error before it ended.
+    if line.read_exact(&mut errno).is_ok() {
+        let _ = waitpid(program, None);
+        return Ok(cannot_run(args, &io::Error::from_raw_os_error(i32::from_ne_bytes(errno))));
+    }
+    release(guard, &ended);
     // Of a child that has ended, this cannot fail and does not wait.
-    let _ = child.wait();
-    match (ended.exit_status(), ended.terminating_signal()) {
+    let _ = waitpid(program, None);
+    drop(witness);
+    drop(lock);
+    Ok(match (ended.exit_status(), ended.terminating_signal()) {
         (Some(status), _) => Exit::Given(status as u8),
         (None, Some(signal)) => mail.die_of(signal),
-        // What waitid tells is one of the two.
+        // waitid reports one of the two.
         (None, None) => Exit::System,
+    })
+}
+
+/// Acquires the lock. A signal that would end a command ends this one while it waits.
+fn acquire<'a>(
+    args: &Args,
+    lock: &'a ResourceLock,
+    mail: &mut Mail,
+    witness: &mut Witness,
+) -> io::Result<Result<Guard<'a>, LockError>> {
+    // Without a thread if no wait is to be expected.
+    if args.get_timeout == Timeout::ZERO || !lock.is_held() {
+        match lock.try_lock(&args.message) {
+            // Another process was faster.
+            Err(LockError::TimedOut(_)) if args.get_timeout != Timeout::ZERO => {}
+            outcome => return Ok(outcome),
+        }
+    }
+    let (done, far_end) = UnixStream::pair()?;
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            // Its end closes the line, which is the message.
+            let _far_end = far_end;
+            lock.lock(args.get_timeout, &args.message)
+        });
+        while !mail.wait(Some(done.as_fd()))? {
+            heed_before_start(lock, mail, witness, None);
+        }
+        Ok(waiter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Acts on the signals that have arrived while PROGRAM does not run yet: as without the blocking that lets them be read.
+/// If one of them ends the command, kills the child that would become PROGRAM.
+fn heed_before_start(lock: &ResourceLock, mail: &mut Mail, witness: &mut Witness, child: Option<Pid>) {
+    while let Some(Caught { signal, .. }) = mail.pending() {
+        witness.forget(signal);
+        match signal {
+            Signal::SIGCHLD | Signal::SIGCONT | Signal::SIGWINCH => {}
+            signal if launch::was_ignored(signal) || launch::was_blocked(signal) => {}
+            Signal::SIGTSTP => Mail::stop_ourselves(),
+            signal => {
+                if let Some(child) = child {
+                    signals::send(Signal::SIGKILL, child);
+                    let _ = waitpid(child, None);
+                }
+                if lock.holds() {
+                    lock.release();
+                }
+                process::exit(mail.die_of(signal as i32).status().into());
+            }
+        }
     }
 }
 
-/// Ourselves once more, with `--exec`.
-fn start_holder() -> io::Result<Child> {
-    Command::new("/proc/self/exe")
-        .arg0("resourcelock")
-        .args(["--exec", "--started-by", &std::process::id().to_string()])
-        .args(std::env::args_os().skip(1))
-        .spawn()
+/// Reports on stderr, because stdout is PROGRAM's.
+fn not_acquired(args: &Args, lock: &ResourceLock, error: LockError) -> Result<Exit, Error> {
+    match error {
+        LockError::TimedOut(holder) => {
+            let holder = super::grant_of(lock, holder.as_ref());
+            output::complain(lock.name(), &output::Answer::TimedOut(holder.clone()));
+            super::complain_of_holder(lock.name(), holder.as_ref());
+            Ok(args.conflict)
+        }
+        LockError::Failed(error) => Err(error),
+        _ => Ok(Exit::Unavailable),
+    }
 }
 
-/// How the child has ended, if it has. Stops with it where the terminal has stopped it, and goes on when we are told to.
-fn look_at(child: Pid) -> io::Result<Option<WaitIdStatus>> {
+/// What the child sends when it is ready to exec; else it sends an error number.
+const READY: [u8; 4] = [0; 4];
+
+/// Starts PROGRAM as a child that inherits the seat. The record names the child before PROGRAM begins. If exec fails, the
+/// child sends the error over the line and ends; else exec closes the line.
+///
+/// A signal to the process group that arrived before the fork did not reach the child, and one that arrives later does. So
+/// the signals are looked at between the fork and the permission to exec; until then the child has them blocked.
+fn start(args: &Args, guard: &Guard<'_>, mail: &mut Mail, witness: &mut Witness) -> io::Result<(Pid, UnixStream)> {
+    let words = words(args);
+    let seat = guard.handle().seat_descriptor();
+    let (mut line, far_end) = UnixStream::pair()?;
+    match launch::fork()? {
+        Side::Child => {
+            drop(line);
+            let error = launch_program(args, &words, seat, &far_end);
+            let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
+            let _ = (&far_end).write_all(&errno.to_ne_bytes());
+            launch::leave(Exit::NotRunnable.status().into())
+        }
+        Side::Parent(child) => {
+            drop(far_end);
+            guard.attribute_to(child.as_raw().unsigned_abs(), &program_name(args));
+            let mut message = READY;
+            // Only a child that was killed sends nothing.
+            let sent = line.read_exact(&mut message);
+            heed_before_start(guard.handle(), mail, witness, Some(child));
+            let sent = sent.and_then(|()| line.write_all(&READY));
+            if sent.is_ok() && message != READY {
+                let _ = waitpid(child, None);
+                return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(message)));
+            }
+            Ok((child, line))
+        }
+    }
+}
+
+/// In the child: becomes PROGRAM. Returns the error if that fails.
+fn launch_program(args: &Args, words: &[CString], seat: Option<i32>, mut line: &UnixStream) -> io::Error {
+    let mut prepare = || {
+        if args.die_with_parent {
+            die_with_parent()?;
+        }
+        if let Some(seat) = seat {
+            launch::let_inherit(seat)?;
+        }
+        // The answer proves that the parent lived after this process asked to die with it.
+        line.write_all(&READY)?;
+        line.read_exact(&mut READY.clone())
+    };
+    match prepare() {
+        Ok(()) => launch::exec(words),
+        Err(error) => error,
+    }
+}
+
+/// Has the kernel kill this process when its parent ends.
+fn die_with_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+}
+
+/// PROGRAM and its arguments. What came from a command line has no NUL.
+fn words(args: &Args) -> Vec<CString> {
+    args.program.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect()
+}
+
+/// The name by which the kernel will call the process.
+fn program_name(args: &Args) -> String {
+    let program = args.program.first().map_or(OsStr::new(""), |program| program);
+    Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned()
+}
+
+fn cannot_run(args: &Args, error: &io::Error) -> Exit {
+    let program = args.program.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+    output::complain(super::lockname(args), &format_args!("cannot run '{}': {error}", Escaped(&program)));
+    if error.kind() == ErrorKind::NotFound { Exit::NoProgram } else { Exit::NotRunnable }
+}
+
+/// Waits until PROGRAM has ended, and leaves it to be reaped. Forwards signals meanwhile, and stops with PROGRAM.
+fn wait_for(program: Pid, name: &str, mail: &mut Mail, witness: &mut Witness) -> io::Result<WaitIdStatus> {
+    loop {
+        if let Some(ended) = look_at(program)? {
+            return Ok(ended);
+        }
+        let caught @ Caught { signal, by_terminal, .. } = mail.next()?;
+        if signal == Signal::SIGCHLD {
+            continue;
+        }
+        // Asked in any case, so that the witness's notes keep up.
+        let was_sent_to_group = witness.has_received(caught);
+        // A program that has left the group, such as one started by setsid(1), received nothing.
+        let has_left = getpgid(Some(program)).is_ok_and(|group| group != getpgrp());
+        if !by_terminal && (!was_sent_to_group || has_left) {
+            log::debug!("<{}> {signal} forwarded", Escaped(name));
+            signals::send(signal, program);
+        }
+    }
+}
+
+/// How PROGRAM has ended, if it has. If the terminal's job control has stopped it, stops this process as well, so that
+/// the shell notices.
+fn look_at(program: Pid) -> io::Result<Option<WaitIdStatus>> {
+    // A pid of a child is none that the type could refuse.
+    let Some(pid) = rustix::process::Pid::from_raw(program.as_raw()) else { return Ok(None) };
     let changes = |options| loop {
-        match waitid(WaitId::Pid(child), options | WaitIdOptions::NOHANG) {
-            Err(Errno::INTR) => {}
+        match waitid(WaitId::Pid(pid), options | WaitIdOptions::NOHANG) {
+            Err(rustix::io::Errno::INTR) => {}
             // It has ended, so it will never stop again.
-            Err(Errno::CHILD) if options == WaitIdOptions::STOPPED => return Ok(None),
+            Err(rustix::io::Errno::CHILD) if options == WaitIdOptions::STOPPED => return Ok(None),
             status => return status.map_err(io::Error::from),
         }
     };
     if let Some(signal) = changes(WaitIdOptions::STOPPED)?.and_then(|status| status.stopping_signal()) {
         if signals::is_of_job_control(signal) {
+            // The SIGCONT that ends this is forwarded like any other signal.
             Mail::stop_ourselves();
-            // Here we go on. A shell has told the whole group; somebody else, perhaps only us.
-            signals::send(Signal::SIGCONT, child.as_raw_nonzero().get().unsigned_abs());
         }
     }
-    // It stays to be reaped.
     changes(WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
 }
 
-/// Releases what the child has left held, if it was done with it; else the next get finds a holder that has died, and says
-/// so.
-fn let_go_for(args: &Args, child: &Child, is_done: bool) {
-    let Ok(Some(lock)) = super::open_existing(args) else { return };
-    let Some(grant) = lock.holder().filter(|grant| grant.pid() == child.id()) else { return };
-    let is_its_own = match grant.kind() {
-        Kind::Process => is_done,
-        // Nobody else can find out that it has died. The pid is ours to compare, but that of a process of another
-        // namespace may be the same.
-        Kind::Foreign => grant.start_time().is_some_and(|time| start_time(child.id()) == Some(time)),
-        Kind::Detached => false,
+/// Ends the hold as PROGRAM has ended: releases, or reports a death.
+fn release(guard: Guard<'_>, ended: &WaitIdStatus) {
+    let Some(signal) = ended.terminating_signal().filter(|&signal| !signals::asks_for_an_end(signal)) else {
+        guard.release();
+        return;
     };
-    if is_its_own {
-        lock.unget_grant(&grant, &args.message);
-    }
-}
-
-/// In clock ticks after boot: the 22nd field of proc_pid_stat(5). The name before may contain anything.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    stat.rsplit_once(')')?.1.split_whitespace().nth(22 - 3)?.parse().ok()
+    // As wait(2) encodes it.
+    let status = signal as u32 | if ended.dumped() { 0x80 } else { 0 };
+    let lock = guard.handle();
+    match lock.holder().filter(|grant| grant.number() == guard.number()) {
+        Some(grant) => lock.release_grant_of_dead(&grant, Some(status)),
+        // A program has overwritten the entry. The next grant must learn of the death all the same.
+        None => guard.release_inconsistent(),
+    };
 }

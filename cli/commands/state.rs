@@ -1,10 +1,11 @@
-//! `state`: tells whether the lock is held, and its last grant; in further lines, all that is known. Changes nothing,
-//! makes nothing.
+//! `state`: prints whether the lock is held, and its last grant; with `-l`, every detail. Changes nothing, makes nothing.
 //!
-//! The first line is the reference's, and in a pipe it is the only one, so that scripts that read it go on working; the
-//! further lines come on a terminal and with `-l`.
+//! The first line is the reference's. In a pipe it is the only one, for scripts that read it; the details follow on a
+//! terminal and with `-l`.
 
-use resourcelock::{Error, Escaped, FILE_PREFIX};
+use resourcelock::{Error, Escaped, FILE_PREFIX, Grant, Kind, Status};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::args::Args;
 use crate::exit::Exit;
@@ -45,28 +46,39 @@ fn details(args: &Args, view: &View) -> Vec<(&'static str, String)> {
         return vec![("state", "there is no such lock; a get makes it".to_owned())];
     };
     lines.push(("state", wording::meaning(status).to_owned()));
-    if let Some(pid) = view.pid {
-        let mut holder = wording::who(pid, view.holder.as_ref());
-        if let Some(grant) = &view.holder {
-            holder += &format!(", user {}", grant.uid());
-        }
+    if let Some(grant) = &view.holder {
+        let mut holder = format!("{}, user {}", wording::who(grant), grant.uid());
         if let Some(held_for) = view.held_for {
             holder += &format!(", for {}", wording::span(held_for));
         }
+        if let Some(overdue) = view.overdue {
+            holder += &format!(", overdue by {}", wording::span(overdue));
+        }
         lines.push(("holder", holder));
+        if status == Status::Held(Kind::Process) && is_gone(grant) {
+            let text =
+                format!("seat locked, pid {} gone: a child of the holder or a tracer keeps the seat", grant.pid());
+            lines.push(("seat", text));
+        }
+    } else if view.seat.is_some() {
+        lines.push(("holder", "not yet recorded".to_owned()));
     } else if let Some(grant) = &view.last {
-        let mut last = format!("{}, user {}", wording::who(grant.pid(), Some(grant)), grant.uid());
+        let mut last = format!("{}, user {}", wording::who(grant), grant.uid());
         if let (Some(ending), Some(held_for)) = (grant.ending(), grant.held_for()) {
-            last += &format!(", {} after {}", wording::ending(ending), wording::span(held_for));
+            last += &format!(", {} after {}", wording::ending(grant, ending), wording::span(held_for));
         }
         lines.push(("last", last));
     }
-    let waiters = match (view.has_waiters, view.wants_handoff) {
+    let mut waiters = match (view.has_waiters, view.wants_handoff) {
         (_, true) => "yes, and the next release is reserved for them",
         (true, false) => "yes, or there were some since the last release",
         (false, false) => "none",
-    };
-    lines.push(("waiters", waiters.to_owned()));
+    }
+    .to_owned();
+    for waiter in &view.waiters {
+        waiters += &format!("; pid {} for {}", waiter.pid, wording::span(waiter.waited));
+    }
+    lines.push(("waiters", waiters));
     let counters = view.counters;
     lines.push((
         "counters",
@@ -80,9 +92,15 @@ fn details(args: &Args, view: &View) -> Vec<(&'static str, String)> {
             wording::span(counters.longest_hold)
         ),
     ));
-    // As the library names it, but for names over 242 bytes, of which it shortens the end.
+    // The library shortens a longer name.
     if FILE_PREFIX.len() + view.name.len() <= resourcelock::NAME_CAPACITY {
         lines.push(("file", format!("{}/{FILE_PREFIX}{}", Escaped(&args.dir), Escaped(&view.name))));
     }
     lines
+}
+
+/// Whether the holder's process, of this PID namespace, does not exist any more.
+fn is_gone(grant: &Grant) -> bool {
+    let pid = i32::try_from(grant.pid()).ok().and_then(Pid::from_raw);
+    !wording::is_elsewhere(grant) && pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }

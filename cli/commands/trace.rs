@@ -1,7 +1,7 @@
-//! `trace`: prints the state at each interval until a signal comes. Changes nothing, makes nothing.
+//! `trace`: prints the state in each interval until a signal arrives. Changes nothing, makes nothing.
 //!
-//! The lock is looked up afresh each time, so that one that is made, removed or made again meanwhile is seen as it is.
-//! Ctrl-C is the way to end a trace, so it is a success; another signal is not.
+//! The lock is opened again each time, so that a lock that is made, removed or made again is noticed. Ctrl-C is the way to
+//! end a trace, so it is a success; another signal is not.
 
 use std::thread;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     })
 }
 
-/// Looks at the lock at each interval, as long as what `look` says can be written and no signal comes.
+/// Looks at the lock in each interval until `look` cannot write or a signal arrives.
 pub(super) fn each_interval(
     args: &Args,
     mut look: impl FnMut(Option<&Snapshot>, Timestamp) -> Result<(), Unwritten>,

@@ -1,8 +1,8 @@
 //! `unget`: force-releases the lock, whoever holds it.
 //!
-//! A person's decision: the holder, if it lives, goes on believing that it is alone until it next asks.
+//! That is a person's decision: the holder, if it lives, believes that it is alone with the resource until it next asks.
 
-use resourcelock::{Error, ResourceLock};
+use resourcelock::Error;
 
 use crate::args::Args;
 use crate::exit::Exit;
@@ -10,15 +10,15 @@ use crate::output::Answer;
 
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     let forced = (Answer::ForceReleased(&args.message), Exit::Done);
-    let (answer, exit) = match super::open_existing(args) {
-        Ok(Some(lock)) if lock.unget_lock(true, &args.message) => forced,
+    let (answer, exit) = match super::existing(args, super::looking(args).force_release(&args.lock)) {
+        Ok(Some(true)) => forced,
         Ok(_) => (Answer::Extraneous(&args.message), Exit::No),
-        // Its header is damaged, so who holds cannot be told. Whoever has it open goes on with the next one.
+        // The record's header is damaged, so the holder is unknown. Open handles continue with a new record.
         Err(Error::Corrupt) => {
-            ResourceLock::options().dir(&args.dir).remove(&args.lock, true)?;
+            super::looking(args).remove(&args.lock, true)?;
             forced
         }
         Err(error) => return Err(error),
     };
-    Ok(super::told(super::say(args.json, super::lockname(args), &answer), exit))
+    Ok(super::printed(super::print_answer(args.json, super::lockname(args), &answer), exit))
 }
