@@ -6,6 +6,7 @@
 
 use std::error::Error;
 
+use resourcelock::reference::Reference as _;
 use resourcelock::{ResourceLock, Timeout};
 
 const LOCK_NAME: &str = "test_lock";

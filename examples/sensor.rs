@@ -4,9 +4,9 @@
 //! sensor LOCK DEVICE ADDRESS REGISTER ROUNDS [HOLD]      for example: sensor i2c-1 /dev/i2c-1 0x48 0 10
 //! ```
 //!
-//! Two transfers: one writes the number of the register, one reads what the device answers. The kernel keeps each of them
-//! whole but not the two together, so without the lock somebody else's register number may come between, and the answer
-//! is that of another register. HOLD is how long to keep the bus after the reading, in milliseconds.
+//! Two transfers: one writes the number of the register, one reads the device's answer. The kernel keeps each of them
+//! whole, but not the two together: without the lock, another program may write its register number in between, and the
+//! answer is that of another register. HOLD is how long to keep the bus after the reading, in milliseconds.
 #![allow(unsafe_code)]
 
 use std::error::Error;
@@ -35,8 +35,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sensor = open(device, address)?;
     for round in 1..=rounds {
         let guard = bus.lock(Timeout::from_secs(10), &format!("reads register {register}, {round} of {rounds}"))?;
-        if let Some(pid) = guard.recovered_pid() {
-            println!("sensor: the holder before, pid {pid}, died");
+        if guard.recovered() {
+            match guard.recovered_from() {
+                Some(holder) => println!("sensor: the previous holder, pid {}, died or was forced off", holder.pid()),
+                None => println!("sensor: the previous holder died or was forced off"),
+            }
         }
         sensor.write_all(&[register])?;
         let mut answer = [0; 2];

@@ -24,7 +24,7 @@ fuzz_target!(|name: &str| {
     match options.open(name) {
         Ok(lock) => {
             assert!(is_good);
-            assert_eq!(lock.lockname(), bare);
+            assert_eq!(lock.name(), bare);
             assert_eq!(fs::read_dir(dir()).expect("it is there").count(), 1);
             lock.remove(false).expect("its own");
             assert_eq!(fs::read_dir(dir()).expect("it is there").count(), 0);

@@ -4,11 +4,12 @@
 //! agent [LOCK [DEVICE [ADDRESS [REGISTER [LENGTH [ROUNDS [INTERVAL]]]]]]]
 //! ```
 //!
-//! Gets the lock LOCK (`i2c-1` if nothing is said), reads LENGTH bytes (2) of register REGISTER (0) from the device at
-//! ADDRESS (0x48) of the bus DEVICE (`/dev/i2c-1`), ungets the lock, says what it read, and sleeps for INTERVAL
-//! milliseconds (1000): ROUNDS times, or without an end (0). A DEVICE of `-` is none: for a try without a bus.
+//! Acquires the lock LOCK (default `i2c-1`), reads LENGTH bytes (2) of register REGISTER (0) from the device at ADDRESS
+//! (0x48) of the bus DEVICE (`/dev/i2c-1`), releases the lock, prints what it read, and sleeps for INTERVAL milliseconds
+//! (1000): ROUNDS times, or without end (0). A DEVICE of `-` stands for none: a test without a bus.
 //!
-//! The exit status is 0 if every round read something, 1 if one did not, 2 if the lock or the bus could not be opened.
+//! The exit status is 0 if every round read something, 1 if one did not, 2 if the lock or the bus could not be opened,
+//! or if an argument is not a number.
 //!
 //! It is also the proof that the crate needs neither heap nor libc: there is nothing here to link them from, so a single
 //! call of an allocator or of a C function would be an undefined symbol.
@@ -17,7 +18,7 @@
 
 use core::ffi::CStr;
 
-use resourcelock::{ResourceLock, Timeout};
+use resourcelock::{LockError, ResourceLock, Timeout};
 use rustix::io::write;
 use rustix::thread::nanosleep;
 use rustix::time::Timespec;
@@ -65,19 +66,19 @@ fn main(mut arguments: Arguments) -> i32 {
 
 /// One round.
 fn read(lock: &ResourceLock, bus: Option<&Bus>, address: u16, register: u8, length: usize) -> i32 {
-    match lock.get_lock(Timeout::DEFAULT, false, "agent reads") {
-        Ok(true) => {}
-        Ok(false) => return say("timed out", 1),
+    let guard = match lock.lock(Timeout::DEFAULT, "agent reads") {
+        Ok(guard) => guard,
+        Err(LockError::TimedOut(_)) => return say("timed out", 1),
         Err(_) => return say("the lock cannot be used", 1),
-    }
-    // Nothing to bring in order here: a read leaves a device as it was.
-    let recovered = lock.recovered_pid().is_some();
+    };
+    // Nothing to repair here: a read leaves a device as it was.
+    let recovered = guard.recovered();
     let mut answer = [0; LENGTH_CAPACITY];
     let answer = &mut answer[..length];
     let outcome = bus.map_or(Ok(()), |bus| bus.read(address, register, answer));
-    lock.unget_lock(false, "agent");
+    drop(guard);
     if recovered {
-        say("the holder before died", 0);
+        say("the previous holder died or was forced off", 0);
     }
     if outcome.is_err() {
         return say("the device did not answer", 1);
@@ -99,14 +100,15 @@ fn ascii(name: &CStr) -> Option<&str> {
     name.is_ascii().then(|| unsafe { core::str::from_utf8_unchecked(name) })
 }
 
-/// A number in decimal, or in hexadecimal with `0x`; what is none counts as far as it is one.
+/// A number in decimal, or in hexadecimal with `0x`. Ends the program if another character is in it. Without digits, it is
+/// 0; too large a number is cut to 32 bits.
 fn parse(text: &CStr) -> u32 {
     let text = text.to_bytes();
     let (digits, base) = text.strip_prefix(b"0x").map_or((text, 10), |digits| (digits, 16));
-    digits
-        .iter()
-        .map_while(|&digit| char::from(digit).to_digit(base))
-        .fold(0, |value: u32, digit| value.wrapping_mul(base).wrapping_add(digit))
+    digits.iter().fold(0, |value: u32, &digit| {
+        let Some(digit) = char::from(digit).to_digit(base) else { start::exit(say("not a number", 2)) };
+        value.wrapping_mul(base).wrapping_add(digit)
+    })
 }
 
 fn hex(digit: u8) -> u8 {

@@ -76,7 +76,7 @@ fn run() -> Result<(), Error> {
             *best = best.min(cost);
         }
     }
-    locked.lock().remove(false)?;
+    locked.handle().remove(false)?;
 
     // A real transaction of three bytes at 100 kHz: 9 clocks each, start, repeated start and stop.
     let wires = Duration::from_micros(300).as_nanos() as f64;
