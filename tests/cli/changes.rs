@@ -38,7 +38,7 @@ fn the_life_of_a_lock_is_told_line_by_line() {
     assert_eq!(place.run(["x", "get", "-m", "two"]).status, Some(0));
     assert_eq!(next(&mut trace), "recovered after _ from the dead pid _ (resourcelock) - holder");
     assert_eq!(next(&mut trace), "granted to pid _ (resourcelock) - two");
-    assert_eq!(next(&mut trace), "held until somebody ungets it: pid _ (resourcelock) - two");
+    assert_eq!(next(&mut trace), "held until 'unget': pid _ (resourcelock) - two");
     assert_eq!(place.run(["x", "unget"]).status, Some(0));
     assert_eq!(next(&mut trace), "forced off after _ from pid _ (resourcelock) - two");
     assert_eq!(place.run(["x", "remove"]).status, Some(0));
@@ -64,7 +64,7 @@ fn what_came_and_went_between_two_looks_is_told_too() {
         drop(lock.try_lock(&number.to_string()).unwrap());
     }
     trace.signal(Signal::CONT);
-    assert_eq!(next(&mut trace), "4 more granted; a smaller -u would show them");
+    assert_eq!(next(&mut trace), "4 more granted; use a smaller -u to see them");
     for number in 4..20 {
         let granted = next(&mut trace);
         assert!(granted.starts_with("granted to pid _ (") && granted.ends_with(&format!(" - {number}")), "{granted}");
@@ -73,7 +73,7 @@ fn what_came_and_went_between_two_looks_is_told_too() {
     }
     let guard = lock.try_lock("step 1").unwrap();
     assert!(next(&mut trace).ends_with(" - step 1"));
-    assert!(lock.set_lock_info("step 2"));
+    assert!(lock.set_info("step 2"));
     let line = next(&mut trace);
     assert!(line.starts_with("info replaced by pid _ (") && line.ends_with(" - step 2"), "{line}");
     drop(guard);

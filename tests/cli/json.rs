@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::{Place, wait_until};
 
 const PAGE: &str = include_str!("../../cli/JSON.md");
 
@@ -73,7 +73,7 @@ fn get_and_unget() {
     let refused: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!((said.status, &refused["granted"], &refused["grant"]), (Some(1), &false.into(), &Value::Null));
     assert_eq!(refused["holder"], got["grant"]);
-    assert!(said.stderr.starts_with("resourcelock: <x>: got by pid "), "errors stay on stderr");
+    assert!(said.stderr.starts_with("resourcelock: <x>: acquired by pid "), "errors stay on stderr");
 
     assert_eq!(object(&place, 0, &["x", "unget"])["released"], true);
     assert_eq!(object(&place, 1, &["x", "unget"])["released"], false);
@@ -88,6 +88,7 @@ fn get_and_unget() {
     let said = place.run(["x", "get", "--json"]);
     let got: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!((&got["recovered"], &got["recovered_from"]["pid"]), (&true.into(), &pid.into()));
+    assert_eq!(got["previous"], "died");
 }
 
 #[test]
@@ -97,7 +98,21 @@ fn wait_and_remove() {
     assert_eq!(object(&place, 1, &["x", "remove"])["removed"], false);
     assert_eq!(place.run(["x", "get"]).status, Some(0));
     assert_eq!(object(&place, 1, &["x", "wait", "-t", "0"])["free"], false);
-    assert_eq!(object(&place, 0, &["x", "remove", "--force"])["removed"], true);
+    let removed = object(&place, 0, &["x", "remove", "--force"]);
+    assert_eq!((&removed["removed"], &removed["previous"]), (&true.into(), &"released".into()), "a detached hold");
+
+    // A removal that takes over from a dead holder is the only report of the death.
+    let holder = place.hold("x");
+    holder.signal(Signal::KILL);
+    let pid = holder.pid();
+    holder.finish();
+    let said = place.run(["x", "remove", "--json"]);
+    let removed: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!((&removed["removed"], &removed["previous"]), (&true.into(), &"died".into()));
+    assert_eq!((&removed["recovered"], &removed["recovered_from"]["pid"]), (&true.into(), &pid.into()));
+    let holder = place.hold("x");
+    let removed = object(&place, 0, &["x", "remove", "--force"]);
+    assert_eq!((&removed["previous"], &removed["recovered_from"]["pid"]), (&"forced".into(), &holder.pid().into()));
 }
 
 #[test]
@@ -121,6 +136,17 @@ fn state_and_list_are_one_schema() {
     assert_eq!(state["counters"]["grants"], 1);
     let granted = state["holder"]["granted"].as_str().unwrap();
     assert!(granted.len() == "2024-10-20T16:00:51.864484Z".len() && granted.ends_with('Z'), "{granted}");
+    let namespace = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata("/proc/self/ns/pid").unwrap());
+    assert_eq!((&state["seat"], &state["holder"]["pid_namespace"]), (&state["holder"]["seat"], &namespace.into()));
+    assert!(state["seat"].as_u64().unwrap() > 0 && state["waiting"].as_array().unwrap().is_empty(), "{state}");
+    let waiter = place.start(["x", "get", "-t", "-1"]);
+    let waiting = || object(&place, 0, &["x", "state"])["waiting"].clone();
+    wait_until("it waits", || waiting().as_array().is_some_and(|waiting| !waiting.is_empty()));
+    assert_eq!((&waiting()[0]["pid"], waiting()[0]["waited"].is_number()), (&waiter.pid().into(), true));
+    assert_eq!(waiting()[0].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>(), documented("waiter"));
+    waiter.signal(Signal::KILL);
+    waiter.finish();
+    let state = object(&place, 0, &["x", "state"]);
     let listed = &objects(&place, 0, &["--list"])[0];
     for field in ["type", "name", "state", "pid", "holder", "counters"] {
         assert_eq!(listed[field], state[field], "{field}");
@@ -137,6 +163,7 @@ fn state_and_list_are_one_schema() {
         (&state["state"], &state["last"]["ending"], &state["holder"]),
         (&"free".into(), &"forced".into(), &Value::Null)
     );
+    assert_eq!(state["last"]["forced_by"]["uid"], rustix::process::getuid().as_raw());
     std::fs::write(place.file("y"), "").unwrap();
     let listed = objects(&place, 0, &["--list"]);
     assert_eq!(listed[1]["state"], "unusable");
@@ -228,7 +255,7 @@ fn options_that_mean_nothing_to_a_command_are_refused() {
     }
     assert!(place.is_empty());
     let said = place.run(["x", "run"]);
-    assert_eq!(said.stderr, "resourcelock: <x>: run needs a PROGRAM; put it behind '--'\n");
+    assert_eq!(said.stderr, "resourcelock: <x>: run needs a PROGRAM; give one after '--'\n");
     let said = place.run(["x", "get", "--force"]);
     assert!(
         said.stderr.starts_with("error: unexpected argument '--force' found: 'get' does not take it\n"),

@@ -7,6 +7,8 @@
 mod support;
 
 mod changes;
+#[cfg(feature = "embedded-hal")]
+mod driver;
 mod generate;
 mod history;
 mod json;

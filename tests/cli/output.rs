@@ -57,7 +57,7 @@ fn hostile_names_are_escaped() {
     place.run([name, "unget"]).expect(1, &format!("<{shown}> Extraneous lock unget request ignored <cli>"));
     place.run([name, "get"]).expect(0, &format!("<{shown}> lock request successful - Granted <<TIME> - cli>"));
     let said = place.run([name, "get", "-t", "0"]);
-    assert!(said.stderr.starts_with(&format!("resourcelock: <{shown}>: got by pid ")), "{said:?}");
+    assert!(said.stderr.starts_with(&format!("resourcelock: <{shown}>: acquired by pid ")), "{said:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Place, Running};
+use crate::support::{Place, Running, wait_until};
 
 const ENDINGS: [(Signal, &str, i32); 3] =
     [(Signal::INT, "SIGINT", 130), (Signal::TERM, "SIGTERM", 143), (Signal::HUP, "SIGHUP", 129)];
@@ -162,11 +162,10 @@ fn a_hold_that_another_has_by_now_is_left_alone() {
     }
 }
 
+/// Before there were seats, only a person could end such a hold.
 #[test]
-fn a_holder_of_another_pid_namespace_is_left_to_a_person() {
+fn a_holder_of_another_pid_namespace_is_shown_as_such_and_recovered() {
     let place = Place::new();
-    // The lock's home is the namespace of whoever makes it: ours.
-    assert_eq!(place.run(["x", "get", "-a", "0"]).status, Some(0));
     let script = "exec unshare --pid --fork --kill-child \"$@\"";
     let mut holder = Running::new(&mut place.shell(script, &["x", "get", "-a", "1000000", "-m", "holder"]));
     if holder.first_line().is_none() {
@@ -175,10 +174,14 @@ fn a_holder_of_another_pid_namespace_is_left_to_a_person() {
     }
     let said = place.run(["x", "get", "-t", "0"]);
     assert_eq!(said.status, Some(1));
-    let end = " of another PID namespace; if that has died, only 'unget' helps\n";
-    assert!(said.stderr.ends_with(end), "{said:?}");
+    assert_eq!(said.stderr, "resourcelock: <x>: held by pid 1 in another container (resourcelock)\n");
+    let row = place.row("x");
+    assert!(row[3].starts_with("1@"), "pid 1 is another process here: {row:?}");
+    assert!(place.run(["x", "state", "-l"]).stdout.contains(" pid 1 in another container (resourcelock), user "));
     holder.signal(Signal::KILL);
     assert_eq!(holder.finish().status, None);
-    assert_eq!(place.run(["x", "get", "-t", "0"]).status, Some(1));
-    place.run(["x", "unget"]).expect(0, "<x> lock force released <cli>");
+    wait_until("it is dead", || place.row("x")[1] == "dead");
+    let said = place.run(["x", "get", "-t", "0"]);
+    assert_eq!(said.status, Some(0));
+    assert!(said.stderr.contains("died while it held: pid 1 in another container (resourcelock)"), "{said:?}");
 }

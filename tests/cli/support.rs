@@ -296,6 +296,13 @@ impl Running {
         });
     }
 
+    /// Waits for its end, which must be by this signal.
+    #[track_caller]
+    pub(crate) fn finish_by_signal(mut self, signal: Signal) {
+        let status = wait_for_end(&mut self.child);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal.as_raw()), "{status}");
+    }
+
     /// Waits for its end and tells what it said that was not read yet.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Said {

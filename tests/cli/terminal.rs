@@ -142,7 +142,7 @@ fn state_tells_all_on_a_terminal_in_colour() {
     let mut terminal = Terminal::new(100, 20);
     assert!(terminal.run(place.command(["x", "state"])).success());
     terminal.expect("<x> is currently locked? \x1b[33m<True>\x1b[0m Prior info <<TIME> - why>\r\n");
-    terminal.expect("state    \x1b[0m held until somebody ungets it\r\n");
+    terminal.expect("state    \x1b[0m held until 'unget'\r\n");
     for (words, variable) in [(&["x", "state"][..], "NO_COLOR"), (&["x", "state", "--color=never"], "UNUSED")] {
         let mut command = place.command(words);
         command.env(variable, "1");
@@ -188,14 +188,14 @@ fn ctrl_c_reaches_the_program_once_and_ends_us_with_it() {
     terminal.expect("INT");
     send(&child, Signal::USR2);
     assert_eq!(wait_for(&mut child, &mut terminal).code(), Some(4));
-    terminal.expect("SIGUSR2 passed on");
-    assert!(!terminal.written().contains("SIGINT passed on"), "{}", terminal.written());
+    terminal.expect("SIGUSR2 forwarded");
+    assert!(!terminal.written().contains("SIGINT forwarded"), "{}", terminal.written());
 
     let mut child = terminal.start(place.command(["x", "run", "-vv", "--", "sh", "-c", "echo ready; exec sleep 1000"]));
     terminal.expect("\nready");
     terminal.press("\x03");
     assert_eq!(wait_for(&mut child, &mut terminal).signal(), Some(Signal::INT.as_raw()));
-    assert!(!terminal.written().contains("passed on"), "{}", terminal.written());
+    assert!(!terminal.written().contains("forwarded"), "{}", terminal.written());
     assert_eq!(place.last_ending("x"), "released");
 }
 
@@ -237,6 +237,72 @@ fn a_shell_stops_and_continues_the_program_with_us() {
     terminal.expect("prompt> ");
     terminal.press("exit\n");
     wait_for(&mut shell, &mut terminal);
+}
+
+/// Each way in which a shell's job receives a signal: in the background, stopped, continued, in the foreground.
+#[test]
+fn a_signal_to_a_job_of_a_shell_reaches_the_program_once() {
+    const COUNTER: &str = "n=0; trap 'n=$((n+1))' TERM INT; trap 'echo count $n; exit 5' WINCH; echo parent $PPID; \
+                           while :; do :; done";
+    let place = Place::new();
+    let mut terminal = Terminal::new(200, 50);
+    let mut command = place.shell("exec bash --norc --noprofile --noediting -i", &[]);
+    command.env("PS1", "prompt> ").env("tool", tool()).env("counter", COUNTER);
+    let mut shell = terminal.start(command);
+    terminal.expect("prompt> ");
+    let stop = |terminal: &mut Terminal| {
+        terminal.press("\x1a");
+        terminal.expect("Stopped");
+        terminal.expect("prompt> ");
+    };
+    for state in ["background", "stopped", "continued", "foreground"] {
+        let end = if state == "background" { " &\n" } else { "\n" };
+        terminal.press(&format!("$tool x run -vv -- sh -c \"$counter\"{end}"));
+        terminal.expect("parent ");
+        match state {
+            "background" => {}
+            "stopped" => stop(&mut terminal),
+            "continued" => {
+                stop(&mut terminal);
+                terminal.press("bg\n");
+                terminal.expect("prompt> ");
+            }
+            _ => {
+                stop(&mut terminal);
+                terminal.press("fg\n");
+                terminal.expect("$counter");
+                wait_until("it continues", || place.row("x")[1] == "held" && is_running(&place));
+                terminal.press("\x03");
+            }
+        }
+        if state == "foreground" {
+            // By another process than the shell, which waits. Read after the terminal's signal, because of its number.
+            let program = place.holder("x").unwrap();
+            let status = std::fs::read_to_string(format!("/proc/{program}/status")).unwrap();
+            let run = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+            kill_process(Pid::from_raw(run).unwrap(), Signal::WINCH).unwrap();
+        } else {
+            terminal.press("run=$(jobs -p); kill %1; kill -WINCH $run\n");
+        }
+        wait_until("the program has counted", || terminal.written().contains("count 1\r\n"));
+        // A program that is not scheduled in between counts two signals as one.
+        let written = terminal.written();
+        assert!(!written.contains("SIGTERM forwarded") && !written.contains("SIGINT forwarded"), "{state}: {written}");
+        terminal.press("wait\n");
+        wait_until("released", || place.row("x")[1] == "free");
+        assert_eq!(place.last_ending("x"), "released", "{state}");
+        terminal.press("echo do''ne\n");
+        terminal.expect("done");
+        terminal.expect("prompt> ");
+    }
+    terminal.press("exit\n");
+    wait_for(&mut shell, &mut terminal);
+}
+
+/// Whether the program that holds the lock `x` is not stopped.
+fn is_running(place: &Place) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", place.holder("x").unwrap())).unwrap();
+    !stat.rsplit(')').next().unwrap().starts_with(" T")
 }
 
 /// Starts `--top` and waits until it shows the lock `x`.

@@ -113,7 +113,7 @@ fn a_lock_of_another_version_or_machine() {
     for word in WORDS {
         let said = place.run(["x", word]);
         assert_eq!(said.status, Some(65));
-        assert!(said.stderr.contains("version 99, this program knows 1"), "{said:?}");
+        assert!(said.stderr.contains("version 99, this program knows 2"), "{said:?}");
     }
     let place = scribbled(0, u32::swap_bytes);
     expect_not_a_lock(&place, "it was made on a machine of the other byte order");
@@ -125,15 +125,20 @@ fn a_damaged_lock_is_mended_by_unget() {
     let place = scribbled(64, |word| word & 0x3f << 22 | 1);
     place
         .run(["x", "get"])
-        .expect_error(65, "resourcelock: <x>: the lock's record is corrupt; unget it by force or remove the lock");
+        .expect_error(65, "resourcelock: <x>: the lock's record is corrupt; force-release or remove the lock");
     place.run(["x", "state"]).expect(0, "<x> is currently locked? <True> Prior info <<TIME> - before>");
     place.run(["x", "unget"]).expect(0, "<x> lock force released <cli>");
-    place.run(["x", "get"]).expect(0, "<x> lock request successful - Granted <<TIME> - cli>");
-    // The header: in which PID namespace the holder's pid means something.
+    let said = place.run(["x", "get"]);
+    assert_eq!(
+        (said.status, said.stderr.contains("the previous holder was forced off: ")),
+        (Some(0), true),
+        "{said:?}"
+    );
+    // The header, which has a checksum.
     let place = scribbled(16, |word| !word);
     place
         .run(["x", "state"])
-        .expect_error(65, "resourcelock: <x>: the lock's record is corrupt; unget it by force or remove the lock");
+        .expect_error(65, "resourcelock: <x>: the lock's record is corrupt; force-release or remove the lock");
     place.run(["x", "unget"]).expect(0, "<x> lock force released <cli>");
     place.run(["x", "get"]).expect(0, "<x> lock request successful - Granted <<TIME> - cli>");
 }
@@ -148,8 +153,13 @@ fn as_another(place: &Place, words: &[&str]) -> Command {
     command
 }
 
-const DENIED: &str = "resourcelock: <x>: permission denied; ask the lock's owner for a mode or group that lets you in, or \
-                      use another directory";
+/// The error of a lock that this user may not open.
+const DENIED: &str = "resourcelock: <x>: permission denied: the lock belongs to user 0 and group 0, with mode 0000; join the \
+                      group, or ask its owner for another mode or group";
+
+/// The error of a directory in which this user may make no file.
+const DIRECTORY_DENIED: &str = "resourcelock: <x>: permission denied: the directory of the locks may not be searched or \
+                                written to; use another one";
 
 #[test]
 fn a_lock_of_others() {
@@ -175,7 +185,7 @@ fn a_directory_that_takes_no_new_lock() {
     fs::set_permissions(&place.dir, Permissions::from_mode(0o555)).unwrap();
     match as_another(&place, &["-V"]).output() {
         Ok(_) => {
-            Said::by(&mut as_another(&place, &["x", "get"])).expect_error(77, DENIED);
+            Said::by(&mut as_another(&place, &["x", "get"])).expect_error(77, DIRECTORY_DENIED);
             Said::by(&mut as_another(&place, &["x", "state"]))
                 .expect(0, "<x> is currently locked? <False> Prior info <>");
         }
@@ -202,8 +212,8 @@ fn a_directory_that_cannot_be_entered() {
 #[test]
 fn too_few_descriptors_are_a_failed_system_call() {
     let place = Place::new();
-    // Three for stdin, stdout and stderr, one to open the lock; none to watch for signals.
+    // Three for stdin, stdout and stderr, one to open the lock; none to take a seat.
     let said = Said::by(&mut place.shell("ulimit -n 4; exec \"$@\"", &["x", "get"]));
-    said.expect_error(71, "resourcelock: <x>: watching for signals failed: Too many open files (os error 24)");
+    said.expect_error(71, "resourcelock: <x>: no seat: too many open files; close some or raise the limit (ulimit -n)");
     assert!(!place.is_locked("x"));
 }

@@ -49,7 +49,7 @@ fn a_lock_is_removed_if_nobody_holds_it() {
     let said = place.run(["/x", "remove"]);
     assert_eq!(said.status, Some(1));
     assert_eq!(said.stdout, "<x> lock remove request ignored - lock is held - Current owner <<TIME> - cli>\n");
-    assert!(said.stderr.ends_with("and held until somebody ungets it\n"), "{said:?}");
+    assert!(said.stderr.ends_with("and held until 'unget'\n"), "{said:?}");
     assert!(place.file("x").exists());
     place.run(["x", "remove", "--force"]).expect(0, "<x> lock removed");
     assert!(place.is_empty());
@@ -63,8 +63,15 @@ fn a_dead_holder_does_not_keep_a_lock_from_being_removed() {
     let place = Place::new();
     let holder = place.hold("x");
     holder.signal(Signal::KILL);
+    let pid = holder.pid();
     holder.finish();
-    place.run(["x", "remove"]).expect(0, "<x> lock removed");
+    let said = place.run(["x", "remove"]);
+    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "<x> lock removed\n"));
+    let report = format!(
+        "resourcelock: <x>: recovered: the previous holder died while it held: pid {pid} (resourcelock), granted <<TIME> - \
+         holder>; check the resource\n"
+    );
+    assert_eq!(said.stderr, report, "no later grant of this lock can report the death");
 }
 
 #[test]

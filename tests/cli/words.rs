@@ -23,8 +23,8 @@ fn a_second_get_times_out_and_shows_the_owner() {
     let said = place.run(["x", "get", "-t", "0.05", "-m", "second"]);
     assert_eq!(said.status, Some(1));
     assert_eq!(said.stdout, "<x> lock request timed out - Current owner <<TIME> - first>\n");
-    assert!(said.stderr.starts_with("resourcelock: <x>: got by pid "), "{said:?}");
-    assert!(said.stderr.ends_with(" (resourcelock) and held until somebody ungets it\n"), "{said:?}");
+    assert!(said.stderr.starts_with("resourcelock: <x>: acquired by pid "), "{said:?}");
+    assert!(said.stderr.ends_with(" (resourcelock) and held until 'unget'\n"), "{said:?}");
 }
 
 #[test]
@@ -237,6 +237,7 @@ fn help_tells_words_options_and_every_exit_status() {
     assert_eq!(short.status, Some(0));
     assert_eq!(short, place.run(["x", "get", "--help"]));
     assert!(short.stderr.is_empty());
+    assert!(short.stdout.lines().all(|line| line.chars().count() <= 80), "{}", short.stdout);
     let options = ["--get-timeout", "--message", "--auto-unget", "--update", "--dir", "--help", "--version", "-v"];
     for word in ["get", "unget", "state", "trace", "RESOURCELOCK_DIR"].iter().chain(&options) {
         assert!(short.stdout.contains(word), "{word}");

@@ -83,7 +83,7 @@ fn each_method_calls_its_own_under_the_lock() {
             I2c::<u16>::write_read(&mut bus, 0x3ff, &[0], &mut [0]).unwrap();
         }
         assert_eq!(bus.bus_mut().called, if address_of_seven_bits { "transaction" } else { "write_read" });
-        assert!(!dir.open().is_locked());
+        assert!(!dir.open().is_held());
     }
     let grants = dir.open().counters().grants;
     let mut session = bus.session().unwrap();
@@ -118,7 +118,7 @@ fn i2c_operations_and_errors_pass_unchanged() {
     let error = bus.write(0x48, &[9]).unwrap_err();
     assert!(matches!(error, BusError::Bus(found) if found == kind));
     assert_eq!(error.kind(), kind);
-    assert!(!dir.open().is_locked(), "released after an error, too");
+    assert!(!dir.open().is_held(), "released after an error, too");
     mock.done();
 }
 
@@ -156,10 +156,10 @@ fn spi_operations_and_errors_pass_unchanged() {
     mock.update_expectations(&expected);
     let mut session = device.session().unwrap();
     all(&mut session);
-    assert!(dir.open().is_locked());
+    assert!(dir.open().is_held());
     session.end().unwrap();
     assert_eq!(dir.open().counters().grants, 6);
-    assert!(!dir.open().is_locked());
+    assert!(!dir.open().is_held());
     mock.done();
 }
 

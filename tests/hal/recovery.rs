@@ -1,4 +1,4 @@
-//! After a holder was killed inside a session: the next wrapper goes on, reports once, or resets.
+//! After a holder was killed or forced off inside a session: the next wrapper continues, reports once, or resets.
 //!
 //! Seen to fail with a recovery that is forgotten when the reset fails, with one that is reported again and again, and
 //! with a reset that is followed by its transaction though the hold was lost meanwhile.
@@ -61,7 +61,7 @@ fn a_report_comes_once_before_anything_is_on_the_wires() {
         assert!(matches!(error, BusError::Recovered(ref grant) if is_of(grant.as_ref(), dead)), "{error:?}");
         assert!(error.to_string().starts_with(&format!("pid {dead} (")), "{error}");
         assert_eq!(wires.transactions(), transactions);
-        assert!(!dir.open().is_locked());
+        assert!(!dir.open().is_held());
         assert_eq!(temperature(&mut bus), celsius(5), "once");
         bus.session().unwrap().end().unwrap();
     }
@@ -76,7 +76,7 @@ fn a_reset_comes_before_the_transaction_and_once() {
         let resets = Cell::new(0);
         let mut bus = LockedI2c::new(wires.bus(), dir.open()).reset_on_recovery(|bus, grant| {
             assert!(is_of(grant, dead));
-            assert!(dir.open().is_locked(), "under the lock");
+            assert!(dir.open().is_held(), "under the lock");
             resets.set(resets.get() + 1);
             bus.write(MUX, &[1])
         });
@@ -102,7 +102,7 @@ fn a_reset_that_fails_is_made_again_until_it_succeeds() {
     let error = bus.write_read(SENSOR, &[0], &mut [0, 0]).unwrap_err();
     assert!(matches!(error, BusError::ResetFailed(ErrorKind::Bus)), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Other, "not the kind of a transaction that was made");
-    assert!(!dir.open().is_locked(), "others may try");
+    assert!(!dir.open().is_held(), "others may try");
     assert!(matches!(bus.session(), Err(BusError::ResetFailed(_))));
     // Somebody else has it: no reset under another's hold, and it is not forgotten.
     let holder = dir.open();
@@ -128,7 +128,7 @@ fn a_reset_that_panics_releases_and_is_made_again() {
         bus.write(MUX, &[1])
     });
     assert!(catch_unwind(AssertUnwindSafe(|| temperature(&mut bus))).is_err());
-    assert!(!dir.open().is_locked());
+    assert!(!dir.open().is_held());
     assert_eq!(temperature(&mut bus), celsius(0));
     assert_eq!(resets.get(), 2);
 }
@@ -139,13 +139,36 @@ fn a_hold_that_is_lost_during_the_reset_gets_no_transaction() {
     let wires = Wires::new(&dir);
     killed_in_a_session(&dir, &wires);
     let transactions = wires.transactions();
+    let resets = Cell::new(0);
     let mut bus = LockedI2c::new(wires.bus(), dir.open()).reset_on_recovery(|_, _| {
-        assert!(dir.open().unget_lock(true, "by force"));
+        resets.set(resets.get() + 1);
+        assert!(resets.get() > 1 || dir.open().force_release());
         Ok(())
     });
     assert!(matches!(bus.write(MUX, &[1]), Err(BusError::HoldLost)));
     assert_eq!(wires.transactions(), transactions);
     bus.write(MUX, &[1]).unwrap();
+    assert_eq!(resets.get(), 2, "nobody knows whether the first one was complete");
+}
+
+/// A force-release leaves the bus in the same doubt as a death.
+#[test]
+fn a_reset_follows_a_force_release() {
+    let dir = Dir::new();
+    let wires = Wires::new(&dir);
+    let holder = dir.open();
+    let guard = holder.try_lock("is forced off").unwrap();
+    assert!(dir.open().force_release());
+    drop(guard);
+    let resets = Cell::new(0);
+    let mut bus = LockedI2c::new(wires.bus(), dir.open()).reset_on_recovery(|bus, grant| {
+        assert_eq!(grant.unwrap().info(), "is forced off");
+        resets.set(resets.get() + 1);
+        bus.write(MUX, &[1])
+    });
+    assert_eq!(temperature(&mut bus), celsius(0));
+    assert_eq!(temperature(&mut bus), celsius(0));
+    assert_eq!(resets.get(), 1);
 }
 
 /// A bus whose transactions panic.
@@ -166,5 +189,5 @@ fn a_transaction_that_panics_releases() {
     let dir = Dir::new();
     let mut bus = LockedI2c::new(Broken, dir.open());
     assert!(catch_unwind(AssertUnwindSafe(|| bus.write(MUX, &[1]))).is_err());
-    assert!(!dir.open().is_locked());
+    assert!(!dir.open().is_held());
 }

@@ -16,14 +16,14 @@ use crate::support::{AT_ONCE, Child, Dir, LONG};
 
 /// Seen to fail with a session that does not ask for its hold.
 #[test]
-fn a_forced_unget_is_noticed_before_the_next_transaction() {
+fn a_force_release_is_noticed_before_the_next_transaction() {
     let dir = Dir::new();
     let wires = Wires::new(&dir);
     let mut bus = LockedI2c::new(wires.bus(), dir.open());
     let somebody = dir.open();
     let mut session = bus.session().unwrap();
     session.write(MUX, &[1]).unwrap();
-    assert!(somebody.unget_lock(true, "by force"));
+    assert!(somebody.force_release());
     let third = somebody.lock(LONG, "a third party").unwrap();
     for _ in 0..2 {
         assert!(matches!(session.write(MUX, &[2]), Err(BusError::HoldLost)));
@@ -38,13 +38,13 @@ fn a_forced_unget_is_noticed_before_the_next_transaction() {
 }
 
 #[test]
-fn a_forced_unget_is_noticed_in_an_spi_session_too() {
+fn a_force_release_is_noticed_in_an_spi_session_too() {
     let dir = Dir::new();
     let mut mock = SpiMock::<u8>::new(&[]);
     let mut device = LockedSpiDevice::new(mock.clone(), dir.open());
     let mut session = device.session().unwrap();
-    assert!(session.lock().is_locked());
-    assert!(dir.open().unget_lock(true, "by force"));
+    assert!(session.handle().is_held());
+    assert!(dir.open().force_release());
     assert!(matches!(embedded_hal::spi::SpiDevice::write(&mut session, &[1]), Err(BusError::HoldLost)));
     assert!(matches!(session.device(), Err(BusError::HoldLost)));
     assert!(matches!(session.end(), Err(BusError::HoldLost)));
@@ -94,14 +94,14 @@ fn a_session_ends_with_its_scope_however_that_is_left() {
         session.write(MUX, &[1]).unwrap();
         panic!("a bug in the program");
     }));
-    assert!(outcome.is_err() && !dir.open().is_locked());
+    assert!(outcome.is_err() && !dir.open().is_held());
     let mut early = || -> Result<(), BusError<_>> {
         let mut session = bus.session()?;
         session.read(MUX, &mut [0])?; // the mux does not acknowledge
         unreachable!();
     };
     assert!(matches!(early(), Err(BusError::Bus(_))));
-    assert!(!dir.open().is_locked());
+    assert!(!dir.open().is_held());
     bus.write(MUX, &[2]).unwrap();
 }
 
@@ -134,17 +134,17 @@ fn holds_nest_and_the_outermost_releases() {
         let session = bus.session().unwrap();
         session.end().unwrap();
     }
-    assert!(dir.open().is_locked());
+    assert!(dir.open().is_held());
     bus.borrow_mut().write(MUX, &[1]).unwrap();
     assert_eq!(dir.open().counters().grants, 1);
     outer.end().unwrap();
-    assert!(!dir.open().is_locked());
+    assert!(!dir.open().is_held());
     bus.borrow_mut().write(MUX, &[1]).unwrap();
     assert_eq!(dir.open().counters().grants, 2);
 
     // Taken away while two are open: both hear of it, and then it is over.
     let (outer, inner) = (LockedI2c::hold(&bus).unwrap(), LockedI2c::hold(&bus).unwrap());
-    assert!(dir.open().unget_lock(true, "by force"));
+    assert!(dir.open().force_release());
     assert!(matches!(LockedI2c::hold(&bus), Err(BusError::HoldLost)));
     assert!(matches!(inner.end(), Err(BusError::HoldLost)));
     assert!(matches!(bus.borrow_mut().write(MUX, &[1]), Err(BusError::HoldLost)));

@@ -1,6 +1,6 @@
 //! One holder: a counter that nothing but the lock protects loses no update.
 //!
-//! Seen to fail with an `acquire` that grants on a plain load and store instead of a compare-and-swap.
+//! Seen to fail with a `claim` that grants by a plain load and store instead of a compare-and-swap.
 
 use std::sync::atomic::Ordering;
 use std::thread;

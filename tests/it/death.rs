@@ -1,34 +1,35 @@
-//! A holder that died blocks nobody; one that lives, however slowly, is never robbed.
+//! A dead holder blocks nobody, and a live one is never evicted, however slow it is.
 //!
-//! Seen to fail, each by itself: without the first probe, without the probes at the end of a slice, with zombies taken
-//! for living, with start times not compared, with the ticket's kind ignored for detached holds.
+//! Seen to fail, each by itself: without the probe before the first sleep, without the probes at the end of a slice, with
+//! a probe that takes every seat for locked, with one that takes every seat for unlocked, and with a recovery of detached
+//! holds.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use resourcelock::{Ending, Kind, LockError, Timeout};
+use resourcelock::{Ending, Guard, Kind, LockError, Previous, Status, Timeout};
 
-use crate::support::{AT_ONCE, Child, Dir, End, LONG, is_root, pass_over};
+use crate::support::{AT_ONCE, Child, Dir, End, LONG, Line, is_root, pass_over, wait_until};
 
 const WHILE: Timeout = Timeout::from_millis(200);
 
-/// A get that must find a dead holder, `info` being what that one said of itself.
+/// Acquires the lock, which must find that its holder has died; `pid` and `info` are what the holder had published.
 #[track_caller]
 fn recovers(dir: &Dir, pid: libc::pid_t, info: &str) {
     let lock = dir.open();
     let guard = lock.lock(AT_ONCE, "takes over").unwrap();
     assert!(guard.recovered());
-    assert_eq!(guard.recovered_pid(), Some(pid as u32));
-    let dead = guard.recovered_from().expect("it had said who it was");
+    let Previous::Died(Some(dead)) = guard.previous() else { panic!("{:?}", guard.previous()) };
     assert_eq!((dead.pid(), dead.info(), dead.kind()), (pid as u32, info, Kind::Process));
-    assert_eq!(dead.ending(), Some(Ending::Recovered));
-    assert_eq!(lock.recovered_from().map(|grant| grant.number()), Some(dead.number()));
-    assert_eq!(lock.recovered_pid(), Some(pid as u32));
+    assert_eq!(dead.ending(), Some(Ending::Died));
+    assert_eq!(guard.recovered_from().map(|grant| grant.number()), Some(dead.number()));
+    assert!(matches!(lock.previous(), Previous::Died(Some(grant)) if grant.number() == dead.number()));
     assert!(guard.release());
+    assert!(matches!(lock.previous(), Previous::Released), "the handle does not hold any more");
 
     let again = lock.lock(AT_ONCE, "once is enough").unwrap();
-    assert!(!again.recovered() && again.recovered_from().is_none() && again.recovered_pid().is_none());
-    assert_eq!(lock.recovered_pid(), None);
+    assert!(!again.recovered() && again.recovered_from().is_none());
+    assert!(matches!(again.previous(), Previous::Released) && matches!(lock.previous(), Previous::Released));
     drop(again);
     assert_eq!(lock.counters().recoveries, 1);
 }
@@ -39,10 +40,11 @@ fn a_killed_holder_is_recovered_by_a_later_get_at_once() {
     let mut holder = Child::holder(&dir, "dies");
     holder.signal(libc::SIGKILL);
     assert_eq!(holder.end(), End::Killed(libc::SIGKILL));
-    assert!(dir.open().is_locked(), "until somebody asks");
+    assert!(dir.open().is_held(), "until the next acquire");
     recovers(&dir, holder.pid, "dies");
 }
 
+/// The kernel unlocks the seat of a process before it becomes a zombie.
 #[test]
 fn a_zombie_counts_as_dead() {
     let dir = Dir::new();
@@ -53,10 +55,10 @@ fn a_zombie_counts_as_dead() {
 }
 
 #[test]
-fn a_holder_that_exits_without_a_word_is_recovered() {
+fn a_holder_that_exits_without_releasing_is_recovered() {
     let dir = Dir::new();
-    let mut holder = Child::fork(|_| std::mem::forget(dir.open().lock(LONG, "forgets").map(std::mem::forget)));
-    // The handle was dropped, which releases; so here is one that is not.
+    let mut holder = Child::fork(|_| dir.open().lock(LONG, "forgets").unwrap().keep());
+    // That one dropped its handle, which releases. The next one does not.
     assert_eq!(holder.end(), End::Exited(0));
     let mut forgetful = Child::fork(|_| {
         let lock = Box::leak(Box::new(dir.open()));
@@ -67,17 +69,17 @@ fn a_holder_that_exits_without_a_word_is_recovered() {
 }
 
 #[test]
-fn a_holder_killed_during_a_wait_is_recovered_and_told() {
+fn a_holder_killed_during_a_wait_is_recovered_and_reported() {
     is_recovered_after_slices(0);
 }
 
-/// Seen to fail with a descriptor, kept from the first look at the holder, whose second look says that it lives.
+/// The waiter keeps its probe's descriptor for the whole wait. Seen to fail with a waiter that probes only once.
 #[test]
-fn a_holder_killed_late_during_a_wait_is_recovered_and_told() {
+fn a_holder_killed_late_during_a_wait_is_recovered_and_reported() {
     is_recovered_after_slices(5);
 }
 
-/// The holder is killed when the waiter has gone to sleep that many times more.
+/// Kills the holder after the waiter has gone to sleep that many more times.
 fn is_recovered_after_slices(slices: u64) {
     let dir = Dir::new();
     let holder = Child::holder(&dir, "dies later");
@@ -86,8 +88,8 @@ fn is_recovered_after_slices(slices: u64) {
         let lock = dir.open();
         line.say("asks");
         let guard = lock.lock(LONG, "waits").unwrap();
-        assert_eq!(guard.recovered_pid(), Some(pid));
-        assert_eq!(guard.recovered_from().unwrap().info(), "dies later");
+        let dead = guard.recovered_from().unwrap();
+        assert_eq!((dead.pid(), dead.info()), (pid, "dies later"));
         line.say("told");
     });
     waiter.line.hear("asks");
@@ -98,7 +100,7 @@ fn is_recovered_after_slices(slices: u64) {
         line.trim().parse::<u64>().unwrap()
     };
     let before = sleeps();
-    crate::support::wait_until("slices pass", || sleeps() >= before + slices);
+    wait_until("slices pass", || sleeps() >= before + slices);
     let killed = Instant::now();
     holder.kill();
     waiter.line.hear("told");
@@ -130,15 +132,15 @@ fn a_detached_hold_outlives_its_process() {
     let mut getter = Child::fork(|_| {
         let lock = dir.open();
         assert!(lock.lock(LONG, "stays").unwrap().detach());
-        assert!(lock.i_have_the_lock());
+        assert!(lock.holds());
     });
     assert_eq!(getter.end(), End::Exited(0));
     let lock = dir.open();
     let Err(LockError::TimedOut(Some(owner))) = lock.lock(WHILE, "") else { panic!("recovered") };
     assert_eq!((owner.pid(), owner.info(), owner.kind()), (getter.pid as u32, "stays", Kind::Detached));
-    assert!(!lock.unget_lock(false, ""), "it is not ours");
-    assert!(lock.unget_lock(true, "a person decides"));
-    assert!(lock.try_lock("").is_ok());
+    assert!(!lock.release(), "this handle does not hold");
+    assert!(lock.force_release(), "a person decides");
+    assert!(!lock.try_lock("").unwrap().recovered(), "the ordinary end of a detached hold");
 }
 
 #[test]
@@ -151,48 +153,35 @@ fn recovery_can_be_switched_off() {
     recovers(&dir, holder.pid, "dies");
 }
 
+/// Pids play no part in liveness: an unrelated process that gets the pid of a dead holder does not keep its hold alive.
 #[test]
-fn a_reused_pid_counts_as_dead() {
+fn a_process_with_the_pid_of_a_dead_holder_does_not_keep_its_hold_alive() {
+    const TEST: &str = "a_process_with_the_pid_of_a_dead_holder_does_not_keep_its_hold_alive";
     if !is_root() {
-        return pass_over("a_reused_pid_counts_as_dead", "choosing a pid needs root");
+        return pass_over(TEST, "choosing a pid needs root");
     }
     let dir = Dir::new();
-    // A process of one thread, as `fork_with_pid` wants it.
+    // A process of one thread, as `fork_with_pid` requires.
     let mut tester = Child::fork(|line| {
-        let lock = dir.open();
         let mut holder = Child::holder(&dir, "had the pid before");
         let pid = holder.pid;
-        let started = start_time(pid);
         holder.signal(libc::SIGKILL);
         holder.end();
-        // The kernel counts start times in ticks of 10 ms; within the tick, the two could not be told apart.
-        let other = loop {
-            match Child::fork_with_pid(pid, |line| {
-                line.next();
-            }) {
-                None => break None,
-                Some(other) if start_time(pid) != started => break Some(other),
-                Some(same_tick) => drop(same_tick),
-            }
-        };
-        let Some(mut other) = other else { return line.say("no choice of pids") };
+        let unrelated = Child::fork_with_pid(pid, |line| {
+            line.next();
+        });
+        let Some(mut unrelated) = unrelated else { return line.say("no choice of pids") };
         recovers(&dir, pid, "had the pid before");
-        assert!(lock.try_lock("").is_ok());
-        other.line.say("end");
-        other.succeeds();
-        line.say("told apart");
+        unrelated.line.say("end");
+        unrelated.succeeds();
+        line.say("recovered");
     });
     match tester.line.next().as_str() {
-        "told apart" => {}
-        "no choice of pids" => pass_over("a_reused_pid_counts_as_dead", "no clone3 with set_tid"),
+        "recovered" => {}
+        "no choice of pids" => pass_over(TEST, "no clone3 with set_tid"),
         said => panic!("{said:?}"),
     }
     tester.succeeds();
-}
-
-fn start_time(pid: libc::pid_t) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -201,11 +190,11 @@ fn of_two_recoverers_one_wins() {
         let dir = Dir::new();
         let lock = dir.open();
         let holder = Child::holder(&dir, "dies");
-        let recoverer = |line: &mut crate::support::Line| {
+        let recoverer = |line: &mut Line| {
             let lock = dir.open();
             line.say("ready");
             line.hear("go");
-            // Each holds until both have tried, so a second winner would be seen.
+            // Each holds until both have tried, so that a second winner would show.
             let outcome = lock.try_lock("recovers");
             line.say(match &outcome {
                 Ok(guard) if guard.recovered() => "recovered",
@@ -228,26 +217,122 @@ fn of_two_recoverers_one_wins() {
     }
 }
 
-#[test]
-fn a_holder_that_calls_exec_keeps_holding() {
-    let dir = Dir::new();
+/// Has this process become `sleep`.
+fn exec_sleep() -> ! {
+    let program = c"/bin/sleep";
+    let arguments = [program.as_ptr(), c"1000".as_ptr(), std::ptr::null()];
+    // SAFETY: strings that end with NUL, in a list that ends with a null pointer.
+    unsafe { libc::execv(program.as_ptr(), arguments.as_ptr()) };
+    panic!("no /bin/sleep");
+}
+
+/// Starts a process that acquires the lock, keeps the hold in this way, and becomes another program.
+fn becomes_another_program(dir: &Dir, keeps_descriptor: bool, keep: fn(Guard<'_>)) -> Child {
     let mut holder = Child::fork(|line| {
-        let lock = dir.open();
-        std::mem::forget(lock.lock(LONG, "becomes another program").unwrap());
+        let lock = Box::leak(Box::new(dir.options().keep_across_exec(keeps_descriptor).open("it").unwrap()));
+        keep(lock.lock(LONG, "becomes another program").unwrap());
         line.say("holds");
-        let program = c"/bin/sleep";
-        let arguments = [program.as_ptr(), c"1000".as_ptr(), std::ptr::null()];
-        // SAFETY: strings that end with NUL, in a list that ends with a null pointer.
-        unsafe { libc::execv(program.as_ptr(), arguments.as_ptr()) };
-        panic!("no /bin/sleep");
+        exec_sleep();
     });
     holder.line.hear("holds");
-    // The line closes when the new program starts: it is not inherited.
+    // The line is not inherited, so it closes when the new program starts.
     assert_eq!(holder.line.next(), "");
+    holder
+}
+
+/// The mapping that pins the seat goes with the old program's memory. Seen to fail with a seat whose descriptor is kept
+/// without `O_CLOEXEC`.
+#[test]
+fn exec_ends_a_hold() {
+    for keeps_descriptor in [false, true] {
+        let dir = Dir::new();
+        let holder = becomes_another_program(&dir, keeps_descriptor, |guard| guard.keep());
+        // The kernel closes the line and unlocks the seat one after the other.
+        let status = || dir.options().inspect("it").unwrap().status();
+        wait_until("the seat is unlocked", || status() == Status::HolderDied);
+        recovers(&dir, holder.pid, "becomes another program");
+        assert!(!holder.has_died());
+    }
+}
+
+/// Seen to fail with a `carry_across_exec` that leaves the descriptor close-on-exec.
+#[test]
+fn a_hold_that_is_carried_across_exec_lasts_until_the_new_program_ends() {
+    let dir = Dir::new();
+    let holder = becomes_another_program(&dir, true, |guard| assert!(guard.carry_across_exec().unwrap() >= 10));
     let lock = dir.open();
     assert!(matches!(lock.lock(WHILE, ""), Err(LockError::TimedOut(Some(owner))) if owner.pid() == holder.pid as u32));
     holder.kill();
     recovers(&dir, holder.pid, "becomes another program");
+}
+
+/// The kernel kills the other threads before it replaces the program; neither step may make a live holder look dead. With
+/// liveness by pid a holder that called exec in a secondary thread was declared dead in between.
+#[test]
+fn a_hold_that_is_carried_across_exec_by_a_secondary_thread_is_not_lost() {
+    for _ in 0..20 {
+        let dir = Dir::new();
+        let mut holder = Child::fork(|line| {
+            let lock = Box::leak(Box::new(dir.options().keep_across_exec(true).open("it").unwrap()));
+            lock.lock(LONG, "becomes another program").unwrap().carry_across_exec().unwrap();
+            line.say("holds");
+            line.hear("go");
+            std::thread::scope(|scope| {
+                scope.spawn(|| exec_sleep());
+            });
+        });
+        holder.line.hear("holds");
+        let lock = dir.open();
+        holder.line.say("go");
+        let is_same_program = || fs::read_to_string(format!("/proc/{}/comm", holder.pid)).unwrap() != "sleep\n";
+        while is_same_program() {
+            assert!(matches!(lock.try_lock(""), Err(LockError::TimedOut(_))));
+        }
+        assert!(matches!(lock.lock(Timeout::from_millis(20), ""), Err(LockError::TimedOut(_))));
+        holder.kill();
+        recovers(&dir, holder.pid, "becomes another program");
+    }
+}
+
+#[test]
+fn an_exec_that_fails_does_not_end_a_hold() {
+    let dir = Dir::new();
+    let mut holder = Child::fork(|line| {
+        let lock = dir.open();
+        let guard = lock.lock(LONG, "stays what it is").unwrap();
+        let program = c"/nowhere/to/be/found";
+        let arguments = [program.as_ptr(), std::ptr::null()];
+        // SAFETY: as in `exec_sleep`.
+        assert_eq!(unsafe { libc::execv(program.as_ptr(), arguments.as_ptr()) }, -1);
+        line.say("failed");
+        line.next();
+        assert!(guard.release());
+    });
+    holder.line.hear("failed");
+    assert!(matches!(dir.open().lock(WHILE, ""), Err(LockError::TimedOut(Some(_)))));
+    holder.lets_go();
+}
+
+/// A hold belongs to the process, through its handle, and not to the thread that acquired it.
+#[test]
+fn the_thread_that_acquired_may_end() {
+    let dir = Dir::new();
+    let mut holder = Child::fork(|line| {
+        let lock = dir.open();
+        std::thread::scope(|scope| {
+            scope.spawn(|| lock.lock(LONG, "a thread that ends").unwrap().keep());
+        });
+        assert!(lock.holds());
+        line.say("holds");
+        line.next();
+        assert!(lock.release());
+    });
+    holder.line.hear("holds");
+    let lock = dir.open();
+    let Err(LockError::TimedOut(Some(owner))) = lock.lock(WHILE, "") else { panic!("two holders") };
+    assert_eq!(owner.pid(), holder.pid as u32);
+    assert_ne!(lock.holder().unwrap().thread(), Some(owner.pid()));
+    holder.lets_go();
 }
 
 #[test]
@@ -267,7 +352,7 @@ fn the_main_thread_may_end_while_another_holds() {
     });
     holder.line.hear("holds");
     let stat = format!("/proc/{}/stat", holder.pid);
-    crate::support::wait_until("the main thread is a zombie", || fs::read_to_string(&stat).unwrap().contains(") Z "));
+    wait_until("the main thread is a zombie", || fs::read_to_string(&stat).unwrap().contains(") Z "));
     let lock = dir.open();
     assert!(matches!(lock.lock(WHILE, ""), Err(LockError::TimedOut(Some(_)))), "the process lives");
     holder.kill();

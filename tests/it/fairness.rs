@@ -1,8 +1,8 @@
-//! Nobody starves: who has waited for a millisecond has the next release reserved, and a hold of a millisecond is handed
-//! over unasked.
+//! Nobody starves: a waiter that has waited for a millisecond has the next release reserved, and a hold that has lasted a
+//! millisecond is handed over without a request.
 //!
-//! Seen to fail: the one about asking, without the handoff bit; the one about a long hold, with a release that hands over
-//! only when it is asked to. (What the others count depends on the scheduler too.)
+//! Seen to fail: the test of the request, without the handoff bit; the test of a long hold, with a release that hands over
+//! only on request. (What the other tests count also depends on the scheduler.)
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -53,7 +53,7 @@ fn a_greedy_process_does_not_starve_another() {
         let guard = lock.lock(LONG, "asks now and then").unwrap();
         barged.push(shared.word(GRANTS).load(Ordering::Relaxed) - before);
         drop(guard);
-        wait_until("the greedy one is back", || lock.is_locked());
+        wait_until("the greedy one is back", || lock.is_held());
     }
     shared.word(END).store(1, Ordering::Relaxed);
     greedy.succeeds();
@@ -97,8 +97,8 @@ fn a_reservation_for_the_dead_lapses() {
         file.write_all_at(&word.to_ne_bytes(), 64).unwrap();
     };
 
-    leave_reserved();
     let began = Instant::now();
+    leave_reserved();
     let refused = lock.try_lock("a newcomer");
     // Unless this process was kept from running for all of that time, it is too early.
     if began.elapsed() < Duration::from_millis(20) {

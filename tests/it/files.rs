@@ -1,24 +1,25 @@
-//! Files and directories of others.
+//! Files and directories of other users, and file systems that are full or of the wrong kind.
 
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::ptr::null;
 
-use resourcelock::Error;
+use resourcelock::{Denied, Error, ResourceLock};
 
 use crate::support::{Child, Dir, LONG, is_root, pass_over};
 
-/// Seen to fail with a removal that retires the record before it finds out that it may not unlink: the holder was off,
-/// history and counters gone.
+/// Seen to fail with a removal that retires the record before it knows that it may unlink it: the holder was evicted, and
+/// the history and the counters were gone.
 #[test]
-fn who_may_not_remove_a_lock_leaves_it_as_it_is() {
+fn a_removal_that_is_not_permitted_changes_nothing() {
     const NOBODY: u32 = 65534;
     if !is_root() {
-        return pass_over("who_may_not_remove_a_lock_leaves_it_as_it_is", "needs root, to become another user");
+        return pass_over("a_removal_that_is_not_permitted_changes_nothing", "needs root, to become another user");
     }
     let dir = Dir::new();
-    // As /dev/shm is: everybody may make files, and remove only their own.
+    // As /dev/shm: every user may make files, and remove only their own.
     fs::set_permissions(dir.path(""), fs::Permissions::from_mode(0o1777)).unwrap();
     let lock = dir.options().mode(0o666).open("it").unwrap();
     drop(lock.try_lock("history").unwrap());
@@ -29,8 +30,9 @@ fn who_may_not_remove_a_lock_leaves_it_as_it_is() {
         // SAFETY: as above.
         assert_eq!(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }, 0);
         let other = dir.open();
-        assert_eq!(other.remove(false), Err(Error::PermissionDenied));
-        assert_eq!(other.remove(true), Err(Error::PermissionDenied));
+        for force in [false, true] {
+            assert_eq!(other.remove(force).map(drop), Err(Error::PermissionDenied(Denied::Sticky { uid: 0 })));
+        }
     })
     .succeeds();
     assert!(guard.is_held());
@@ -78,4 +80,60 @@ fn a_full_file_system_is_a_typed_error_and_leaves_no_litter() {
         other => panic!("the child failed: {other:?}"),
     }
     child.succeeds();
+}
+
+/// On another file system a record could outlive the boot, or a seat could lock another file than the one that is mapped.
+#[test]
+fn a_directory_on_another_file_system_is_refused_and_left_empty() {
+    let parent = std::env::temp_dir();
+    let dir = parent.join(format!("resourcelock-it-elsewhere-{}", std::process::id()));
+    fs::create_dir(&dir).unwrap();
+    let outcome = ResourceLock::options().dir(dir.to_str().unwrap()).open("it").map(drop);
+    let left = fs::read_dir(&dir).unwrap().count();
+    fs::remove_dir_all(&dir).unwrap();
+    match outcome {
+        Err(Error::FileSystem { .. }) => assert_eq!(left, 0),
+        Ok(()) => {
+            pass_over("a_directory_on_another_file_system_is_refused_and_left_empty", "this one is a tmpfs, too");
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Places a lock of that type on one byte of the file, for the open file description.
+fn lock_byte(file: &File, kind: libc::c_int, at: libc::off_t) {
+    // SAFETY: all zeros is valid for the structure.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    (lock.l_type, lock.l_start, lock.l_len) = (kind as i16, at, 1);
+    // SAFETY: a descriptor of this process, and a structure of the kind that the command reads.
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }, 0);
+}
+
+/// Read access suffices for a read lock, so any user who may read the record could otherwise block its removal for ever.
+/// Seen to fail with a removal that respects read locks.
+#[test]
+fn a_read_lock_does_not_block_a_forced_removal() {
+    const REMOVAL_LOCK_AT: libc::off_t = 65_535;
+    let dir = Dir::new();
+    let lock = dir.open();
+    let file = File::open(dir.lock_file()).unwrap();
+    lock_byte(&file, libc::F_RDLCK, REMOVAL_LOCK_AT);
+    assert_eq!(lock.remove(false).map(drop), Err(Error::Busy));
+    assert!(lock.remove(true).is_ok() && !dir.lock_file().exists());
+}
+
+/// A proof of death pins a seat by a read lock. One that a stopped process holds, or a hostile one, delays nobody.
+#[test]
+fn a_read_lock_on_a_seat_is_no_sign_of_life() {
+    const SEATS_AT: libc::off_t = 65_536;
+    let dir = Dir::new();
+    let holder = Child::holder(&dir, "dies");
+    let lock = dir.open();
+    let seat = lock.holder().unwrap().seat();
+    holder.kill();
+    let file = File::open(dir.lock_file()).unwrap();
+    // The type differs between targets.
+    #[allow(clippy::cast_lossless)]
+    lock_byte(&file, libc::F_RDLCK, SEATS_AT + seat as libc::off_t);
+    assert!(lock.try_lock("").unwrap().recovered());
 }

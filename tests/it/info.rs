@@ -1,5 +1,7 @@
 //! The info of a grant: whole, whoever reads it and whenever.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +14,7 @@ use crate::support::{AT_ONCE, Child, Dir, LONG, Shared};
 fn a_lock_without_history_has_no_info() {
     let dir = Dir::new();
     let lock = dir.open();
-    assert_eq!(lock.get_lock_info().as_str(), "");
+    assert_eq!(lock.info().as_str(), "");
     assert!(lock.last_grant().is_none() && lock.holder().is_none() && lock.history().is_empty());
 }
 
@@ -23,7 +25,7 @@ fn the_info_stays_after_the_release() {
     drop(lock.lock(AT_ONCE, "was here").unwrap());
     drop(lock);
     let lock = dir.options().local_time(|_| 0).open("it").unwrap();
-    let info = lock.get_lock_info();
+    let info = lock.info();
     let (time, text) = info.split_once(" - ").unwrap();
     assert_eq!(text, "was here");
     assert_eq!((time.len(), &time[10..11], &time[19..20]), (26, " ", "."), "{time}");
@@ -40,10 +42,10 @@ fn a_grant_has_the_time_of_the_wall_clock() {
         let after = SystemTime::now();
         let granted = lock.last_grant().unwrap().granted();
         let granted = UNIX_EPOCH + Duration::new(granted.unix_seconds(), granted.subsec_nanos());
-        // The two clocks are read one after the other, and whoever reads them may be interrupted.
+        // The two clocks are read one after the other, and the thread may be preempted in between.
         let slack = Duration::from_millis(50);
         assert!((before - slack..after + slack).contains(&granted), "{granted:?}, not {before:?} to {after:?}");
-        // So that the clocks are compared anew.
+        // After this time a handle compares the two clocks again.
         sleep(Duration::from_millis(110));
     }
 }
@@ -54,7 +56,7 @@ fn a_reader_sees_one_info_or_another_never_a_mix() {
     const END: usize = 0;
     let dir = Dir::new();
     let shared = Shared::new(&dir);
-    let texts = ["a", "b", "c"].map(|letter| letter.repeat(144));
+    let texts = ["a", "b", "c"].map(|letter| letter.repeat(120));
     let writer = Child::fork(|_| {
         let lock = dir.open();
         // An entry is written over after 16 grants, an amendment after two: by another text each time.
@@ -64,7 +66,7 @@ fn a_reader_sees_one_info_or_another_never_a_mix() {
             }
             let guard = lock.lock(LONG, text).unwrap();
             for text in texts.iter().cycle().take(lock.last_grant().unwrap().number() as usize % 8) {
-                assert!(lock.set_lock_info(text));
+                assert!(lock.set_info(text));
             }
             drop(guard);
         }
@@ -75,7 +77,7 @@ fn a_reader_sees_one_info_or_another_never_a_mix() {
         let Some(grant) = lock.last_grant() else { continue };
         let which = texts.iter().position(|text| text == grant.info());
         seen[which.unwrap_or_else(|| panic!("a mix: {}", grant.info()))] += 1;
-        for older in lock.history() {
+        for older in &lock.history() {
             assert!(texts.iter().any(|text| text == older.info()), "a mix: {}", older.info());
         }
     }
@@ -84,7 +86,7 @@ fn a_reader_sees_one_info_or_another_never_a_mix() {
 }
 
 #[test]
-fn history_tells_who_when_and_how_it_ended() {
+fn the_history_names_each_holder_its_time_and_its_end() {
     let dir = Dir::new();
     let lock = dir.open();
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -102,13 +104,21 @@ fn history_tells_who_when_and_how_it_ended() {
     let infos: Vec<_> = history.iter().map(|grant| grant.info()).collect();
     assert_eq!(infos[..3], ["present", "dies", "round 18"]);
     let endings: Vec<_> = history.iter().map(|grant| grant.ending()).collect();
-    assert_eq!(endings[..3], [None, Some(Ending::Recovered), Some(Ending::Released)]);
+    assert_eq!(endings[..3], [None, Some(Ending::Died), Some(Ending::Released)]);
     assert_eq!(history[1].pid(), holder.pid as u32);
     let mine = &history[0];
     assert_eq!((mine.pid(), mine.kind(), mine.held_for()), (std::process::id(), Kind::Process, None));
     // SAFETY: asks the kernel for a number.
     assert_eq!(mine.uid(), unsafe { libc::getuid() });
-    assert!(mine.start_time().is_some() && !mine.program().is_empty());
+    // SAFETY: asks the kernel for a number.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
+    // Without the standard library, the id would cost a system call for each grant.
+    assert_eq!(mine.thread(), cfg!(feature = "std").then_some(thread));
+    assert_ne!(mine.seat(), history[1].seat());
+    let pid_namespace = fs::metadata("/proc/self/ns/pid").unwrap().ino() as u32;
+    assert_eq!((mine.pid_namespace(), history[1].pid_namespace()), (Some(pid_namespace), Some(pid_namespace)));
+    assert!(!mine.program().is_empty());
+    assert!(history.iter().all(|grant| grant.forced_by().is_none() && grant.wait_status().is_none()));
     let at = |time: Timestamp| time.unix_seconds();
     assert!(history.iter().all(|grant| (before - 1..before + 600).contains(&at(grant.granted()))));
     drop(present);
@@ -118,12 +128,12 @@ fn history_tells_who_when_and_how_it_ended() {
 fn only_the_holder_may_replace_the_info() {
     let dir = Dir::new();
     let (lock, other) = (dir.open(), dir.open());
-    assert!(!lock.set_lock_info("nobody holds"));
+    assert!(!lock.set_info("nobody holds"));
     let guard = lock.lock(AT_ONCE, "first").unwrap();
-    assert!(!other.set_lock_info("not the holder"));
+    assert!(!other.set_info("not the holder"));
     let at = |time: Timestamp| (time.unix_seconds(), time.subsec_nanos());
     let granted = at(lock.holder().unwrap().granted());
-    assert!(lock.set_lock_info("second"));
+    assert!(lock.set_info("second"));
     assert_eq!(other.holder().unwrap().info(), "second");
     assert_eq!(at(other.holder().unwrap().granted()), granted, "the grant keeps its time");
     drop(guard);
@@ -138,8 +148,8 @@ fn an_info_that_is_too_long_fails_no_grant() {
     let dir = Dir::new();
     let lock = dir.open();
     let guard = lock.lock(AT_ONCE, &"x".repeat(100_000)).unwrap();
-    assert_eq!(lock.holder().unwrap().info(), "x".repeat(144));
-    assert!(lock.set_lock_info(&"é".repeat(100_000)));
-    assert_eq!(lock.holder().unwrap().info(), "é".repeat(72));
+    assert_eq!(lock.holder().unwrap().info(), "x".repeat(120));
+    assert!(lock.set_info(&"é".repeat(100_000)));
+    assert_eq!(lock.holder().unwrap().info(), "é".repeat(60));
     assert!(guard.release());
 }

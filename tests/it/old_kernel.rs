@@ -1,7 +1,7 @@
-//! Kernels that are older than this one, sandboxes that allow less, and systems without /proc: everything goes on, by
-//! another way. The kernel is made to refuse single system calls (`refuse`), as those do.
+//! Kernels older than this one, sandboxes that permit less, and systems without /proc: either the lock works by another
+//! way, or it is refused with a typed error. The kernel is made to refuse single system calls (`refuse`).
 //!
-//! What each test was seen to catch is said there.
+//! Each test names the faults that it was seen to catch.
 
 use std::fs;
 use std::mem::ManuallyDrop;
@@ -10,17 +10,18 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resourcelock::{Error, Guard, Kind, LockError, ResourceLock, Timeout};
+use resourcelock::reference::Reference as _;
+use resourcelock::{Error, Guard, Kind, LockError, ResourceLock, SeatError, Status, Timeout};
 
 use crate::support::{
     ANY, AT_ONCE, Argument, Child, Dir, LONG, Line, has_own_mounts, hide, is_fresh, is_root, pass_over, refuse,
-    wait_until,
+    refuse_open, wait_until,
 };
 
 const WHILE: Timeout = Timeout::from_millis(200);
 
-/// In a child in which `prepare` came first. `prepare` says `false` where it is not permitted what it does.
-fn child_where(test: &str, prepare: impl FnOnce() -> bool, body: impl FnOnce(&mut Line)) {
+/// Runs `body` in a child in which `prepare` ran first. `prepare` returns `false` if it is not permitted.
+pub(crate) fn child_where(test: &str, prepare: impl FnOnce() -> bool, body: impl FnOnce(&mut Line)) {
     let mut child = Child::fork(|line| {
         if !prepare() {
             return line.say("cannot");
@@ -41,18 +42,17 @@ fn cannot_wipe() -> bool {
     refuse(libc::SYS_madvise, Argument { index: 2, mask: u32::MAX, value: libc::MADV_WIPEONFORK as u32 }, libc::EINVAL)
 }
 
-/// Whatever a child asks first, by its copy of a guard or of a handle, it is no longer who its parent was. Seen to fail
-/// with a guard that asks the word without asking first whether this is the process that got it.
+/// Whatever a child calls first, on its copy of a guard or of a handle, it does not own its parent's hold. Seen to fail with
+/// a guard that reads the word without checking first whether this is the process that acquired it.
 #[test]
 fn where_no_page_is_wiped_a_forked_child_owns_nothing() {
     if !is_fresh("old_kernel::where_no_page_is_wiped_a_forked_child_owns_nothing", cannot_wipe) {
         return;
     }
     type OfGuard = (&'static str, fn(Guard<'_>) -> bool);
-    const OF_GUARD: [OfGuard; 6] = [
+    const OF_GUARD: [OfGuard; 5] = [
         ("is_held", |guard| guard.is_held()),
         ("check", |guard| guard.check() != Ok(false)),
-        ("recovered_from", |guard| guard.recovered_from().is_some()),
         ("detach", |guard| guard.detach()),
         ("release", |guard| guard.release()),
         ("drop", |guard| {
@@ -62,18 +62,18 @@ fn where_no_page_is_wiped_a_forked_child_owns_nothing() {
     ];
     type OfLock = (&'static str, fn(&ResourceLock) -> bool);
     const OF_LOCK: [OfLock; 6] = [
-        ("i_have_the_lock", |lock| lock.i_have_the_lock()),
-        ("unget_lock", |lock| lock.unget_lock(false, "in the child")),
-        ("set_lock_info", |lock| lock.set_lock_info("the child's")),
+        ("holds", |lock| lock.holds()),
+        ("release", |lock| lock.release()),
+        ("set_info", |lock| lock.set_info("the child's")),
         ("detach", |lock| lock.detach()),
-        ("recovered_from", |lock| lock.recovered_from().is_some()),
+        ("previous", |lock| lock.previous().recovered()),
         ("get_lock", |lock| lock.get_lock(AT_ONCE, true, "the child's").unwrap()),
     ];
     let dir = Dir::new();
     Child::holder(&dir, "dies").kill();
     let lock = dir.open();
     let guard = lock.lock(AT_ONCE, "the parent's").unwrap();
-    assert!(guard.recovered_from().is_some() && lock.recovered_from().is_some());
+    assert!(guard.recovered_from().is_some() && lock.previous().recovered());
     let still_holds = |after: &str| {
         let owner = lock.holder().unwrap();
         assert!(guard.is_held() && guard.recovered_from().is_some(), "{after}");
@@ -92,8 +92,8 @@ fn where_no_page_is_wiped_a_forked_child_owns_nothing() {
     assert!(guard.release());
 }
 
-/// Seen to fail with a child whose threads each find out who they are, the second one while the first holds already: it
-/// makes the handle forget the grant.
+/// Seen to fail with a child whose threads each find out who they are and adopt the handle, the second one while the first
+/// holds already: the handle lost its seat, and nobody could release the hold.
 #[test]
 fn where_no_page_is_wiped_the_threads_of_a_child_agree() {
     if !is_fresh("old_kernel::where_no_page_is_wiped_the_threads_of_a_child_agree", cannot_wipe) {
@@ -108,69 +108,80 @@ fn where_no_page_is_wiped_the_threads_of_a_child_agree() {
                 for _ in 0..2 {
                     scope.spawn(|| {
                         both.wait();
-                        assert!(lock.get_lock(LONG, false, "a thread").unwrap());
-                        assert!(lock.unget_lock(false, ""), "lost its hold in round {round}");
+                        lock.lock(LONG, "a thread").unwrap().keep();
+                        assert!(lock.release(), "lost its hold in round {round}");
                     });
                 }
             });
         })
         .succeeds();
-        assert!(!lock.is_locked());
+        assert!(!lock.is_held());
     }
 }
 
-/// Before Linux 5.3. Seen to fail with an errno of `pidfd_open` that counts as "no such process" (a living holder is
-/// robbed), and with a zombie that passes for alive where nothing but `/proc` tells.
+/// A sandbox or a kernel refuses what a seat is made of: a typed error, never a hold whose liveness nobody can check. Seen
+/// to fail with an error of `madvise` that is ignored.
 #[test]
-fn without_pidfd_the_dead_are_recovered_and_the_living_are_not() {
-    let dir = Dir::new();
-    let cannot_open = || refuse(libc::SYS_pidfd_open, ANY, libc::ENOSYS);
-    let recovers = |is_reaped: bool| {
-        let mut holder = Child::holder(&dir, "dies");
-        holder.kill();
-        if is_reaped {
-            holder.end();
-        }
-        child_where("without_pidfd_the_dead_are_recovered_and_the_living_are_not", cannot_open, |_| {
-            let lock = dir.open();
-            assert_eq!(lock.try_lock("takes over").unwrap().recovered_pid(), Some(holder.pid as u32));
-        });
-        // Where it was not permitted to try.
-        dir.open().unget_lock(true, "by force");
-    };
-    recovers(false);
-    recovers(true);
-    let holder = Child::holder(&dir, "lives");
-    child_where("without_pidfd_the_dead_are_recovered_and_the_living_are_not", cannot_open, |_| {
+fn where_seats_are_refused_no_handle_is_opened() {
+    const DONT_FORK: Argument = Argument { index: 2, mask: u32::MAX, value: libc::MADV_DONTFORK as u32 };
+    let refusals: [(libc::c_long, Argument, i32, SeatError); 4] = [
+        (libc::SYS_madvise, DONT_FORK, libc::EINVAL, SeatError::Refused { errno: libc::EINVAL }),
+        (FCNTL, SET_LOCK, libc::EACCES, SeatError::Refused { errno: libc::EACCES }),
+        (FCNTL, SET_LOCK, libc::EINVAL, SeatError::Refused { errno: libc::EINVAL }),
+        (FCNTL, SET_LOCK, libc::ENOLCK, SeatError::TooManyLocks),
+    ];
+    for (call, which, errno, expected) in refusals {
+        let dir = Dir::new();
         let lock = dir.open();
-        assert!(matches!(lock.try_lock(""), Err(LockError::TimedOut(Some(_)))));
-        assert!(matches!(lock.lock(WHILE, ""), Err(LockError::TimedOut(Some(_)))));
-    });
-    holder.lets_go();
+        child_where(
+            "where_seats_are_refused_no_handle_is_opened",
+            || refuse(call, which, errno),
+            |_| {
+                assert_eq!(dir.options().open("it").map(drop), Err(Error::Seat(expected)));
+                // Looking needs no seat.
+                assert_eq!(dir.options().inspect("it").unwrap().status(), Status::Free);
+            },
+        );
+        drop(lock.try_lock("").unwrap());
+    }
 }
 
-/// A holder that dies during a wait, where each look at it is by `kill` and `/proc`.
+/// A probe that cannot run proves nothing: the holder counts as alive, and the recovery is left to a contender that can
+/// probe. Seen to fail with a probe whose errors count as death.
 #[test]
-fn without_pidfd_a_death_during_a_wait_is_noticed() {
+fn a_contender_that_cannot_probe_takes_the_holder_for_alive() {
+    const TEST: &str = "a_contender_that_cannot_probe_takes_the_holder_for_alive";
     let dir = Dir::new();
     let holder = Child::holder(&dir, "dies");
-    let mut waiter = Child::fork(|line| {
-        if !refuse(libc::SYS_pidfd_open, ANY, libc::ENOSYS) {
-            return line.say("cannot");
-        }
-        line.say("asks");
-        assert!(dir.open().lock(LONG, "waits").unwrap().recovered());
-    });
-    if waiter.line.next() == "cannot" {
-        return pass_over("without_pidfd_a_death_during_a_wait_is_noticed", "the kernel cannot be made to refuse it");
-    }
-    waiter.waits();
     holder.kill();
-    waiter.succeeds();
+    let refusals: [fn() -> bool; 2] =
+        [|| refuse(FCNTL, SET_LOCK, libc::EINVAL), || refuse(FCNTL, SET_LOCK, libc::EACCES)];
+    for refuse_it in refusals {
+        let mut contender = Child::fork(|line| {
+            let lock = dir.open();
+            if !refuse_it() {
+                return line.say("cannot");
+            }
+            assert!(matches!(lock.lock(WHILE, ""), Err(LockError::TimedOut(Some(_)))));
+            line.say("done");
+        });
+        match contender.line.next().as_str() {
+            "done" => {}
+            "cannot" => pass_over(TEST, "the kernel cannot be made to refuse it"),
+            said => panic!("the child failed: {said:?}"),
+        }
+        contender.succeeds();
+    }
+    assert!(dir.open().try_lock("").unwrap().recovered());
 }
 
-const UNNAMED: Argument = Argument { index: 2, mask: libc::O_TMPFILE as u32, value: libc::O_TMPFILE as u32 };
-const CREATING: Argument = Argument { index: 2, mask: libc::O_CREAT as u32, value: libc::O_CREAT as u32 };
+/// fcntl(2); on 32-bit systems the one with 64-bit offsets.
+#[cfg(target_pointer_width = "64")]
+pub(crate) const FCNTL: libc::c_long = libc::SYS_fcntl;
+#[cfg(target_pointer_width = "32")]
+pub(crate) const FCNTL: libc::c_long = libc::SYS_fcntl64;
+const SET_LOCK: Argument = Argument { index: 1, mask: u32::MAX, value: libc::F_OFD_SETLK as u32 };
+
 const BY_DESCRIPTOR: Argument =
     Argument { index: 4, mask: libc::AT_EMPTY_PATH as u32, value: libc::AT_EMPTY_PATH as u32 };
 
@@ -194,7 +205,7 @@ fn without_unnamed_files_a_lock_is_made_by_a_temporary_one() {
     let dir = Dir::new();
     child_where(
         "without_unnamed_files_a_lock_is_made_by_a_temporary_one",
-        || refuse(libc::SYS_openat, UNNAMED, libc::EOPNOTSUPP),
+        || refuse_open(libc::O_TMPFILE, libc::EOPNOTSUPP),
         |_| is_made(&dir),
     );
 }
@@ -206,7 +217,7 @@ fn without_unnamed_files_all_that_make_a_lock_at_once_get_the_same() {
     for _ in 0..20 {
         let dir = Dir::new();
         let body = |line: &mut Line| {
-            if !refuse(libc::SYS_openat, UNNAMED, libc::EOPNOTSUPP) {
+            if !refuse_open(libc::O_TMPFILE, libc::EOPNOTSUPP) {
                 return line.say("cannot");
             }
             line.say("ready");
@@ -237,7 +248,7 @@ fn a_file_that_cannot_be_linked_by_its_descriptor_is_by_way_of_proc() {
         "a_file_that_cannot_be_linked_by_its_descriptor_is_by_way_of_proc",
         || {
             // Of the flags of an unnamed file, O_CREAT is none.
-            refuse(libc::SYS_linkat, BY_DESCRIPTOR, libc::ENOENT) && refuse(libc::SYS_openat, CREATING, libc::EACCES)
+            refuse(libc::SYS_linkat, BY_DESCRIPTOR, libc::ENOENT) && refuse_open(libc::O_CREAT, libc::EACCES)
         },
         |_| is_made(&dir),
     );
@@ -270,7 +281,7 @@ fn refuse_futex() -> bool {
     successor && refuse(libc::SYS_futex, ANY, libc::ENOSYS)
 }
 
-/// Seen to fail with an error of futex(2) that counts as having slept (it spins all the time that it waits).
+/// Seen to fail with an error of futex(2) that counts as having slept: then the wait is a busy loop.
 #[test]
 fn without_futexes_a_wait_ends_in_time_and_does_not_spin() {
     let dir = Dir::new();
@@ -281,7 +292,7 @@ fn without_futexes_a_wait_ends_in_time_and_does_not_spin() {
         assert!(matches!(lock.lock(WHILE, ""), Err(LockError::TimedOut(Some(_)))));
         let (waited, worked) = (asked.elapsed(), cpu_time() - before);
         assert!(waited >= Duration::from_millis(200), "{waited:?}");
-        assert!(worked < Duration::from_millis(50), "{worked:?}");
+        assert!(worked < waited / 2, "{worked:?}");
     });
     holder.lets_go();
 }
@@ -293,10 +304,10 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// The waiter cannot sleep on the word, then the holder cannot wake. Seen to fail with a sleep that lasts until the
-/// deadline, and not until the end of the slice.
+/// First the waiter cannot sleep on the word, then the holder cannot wake it. Seen to fail with a sleep that lasts until the
+/// deadline instead of the end of the slice.
 #[test]
-fn without_futexes_a_released_lock_is_got() {
+fn without_futexes_a_released_lock_is_acquired() {
     for waiter_lacks_it in [true, false] {
         let dir = Dir::new();
         let may = |is_to_lack: bool| !is_to_lack || refuse_futex();
@@ -319,7 +330,7 @@ fn without_futexes_a_released_lock_is_got() {
             drop(dir.open().lock(LONG, "waits").unwrap());
         });
         if holder.line.next() == "cannot" || waiter.line.next() == "cannot" {
-            return pass_over("without_futexes_a_released_lock_is_got", "the kernel cannot be made to refuse it");
+            return pass_over("without_futexes_a_released_lock_is_acquired", "the kernel cannot be made to refuse it");
         }
         waiter.line.say("go");
         let file = fs::File::open(dir.lock_file()).unwrap();

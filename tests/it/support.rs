@@ -37,15 +37,14 @@ pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
-/// A fresh directory for locks, removed at the end.
+/// A fresh directory for locks, on a tmpfs, removed at the end.
 pub(crate) struct Dir(String);
 
 impl Dir {
     pub(crate) fn new() -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let parent = if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let dir = parent.join(format!("resourcelock-it-{}-{count}", std::process::id()));
+        let dir = Path::new("/dev/shm").join(format!("resourcelock-it-{}-{count}", std::process::id()));
         fs::create_dir(&dir).expect("a fresh directory");
         Self(dir.to_str().unwrap().to_owned())
     }
@@ -85,7 +84,7 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Shared {
-    const SIZE: usize = 4096;
+    const SIZE: usize = 16_384;
 
     pub(crate) fn new(dir: &Dir) -> Self {
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(dir.path("shared")).unwrap();
@@ -133,6 +132,12 @@ impl Drop for Shared {
 
 /// A child's line to its parent, or the other way round.
 pub(crate) struct Line(UnixStream);
+
+impl AsRawFd for Line {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_raw_fd()
+    }
+}
 
 impl Line {
     /// Says that something happened.
@@ -216,7 +221,7 @@ impl Child {
                 if let Err(panic) = &outcome {
                     let text = panic.downcast_ref::<String>().map(String::as_str);
                     let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-                    let _ = writeln!(std::io::stderr(), "in a child: {text}");
+                    let _ = std::io::stderr().write_all(format!("in a child: {text}\n").as_bytes());
                 }
                 // SAFETY: ends the process.
                 unsafe { libc::_exit(if outcome.is_ok() { 0 } else { 101 }) }
@@ -225,7 +230,7 @@ impl Child {
         }
     }
 
-    /// Forks a process that gets the lock `it`, says `holds`, and keeps it until it is told anything.
+    /// Forks a process that acquires the lock `it`, says `holds`, and releases it when it is told anything.
     pub(crate) fn holder(dir: &Dir, info: &str) -> Self {
         let mut child = Self::fork(|line| {
             let lock = dir.open();
@@ -325,7 +330,7 @@ impl Child {
             let state = fs::read_to_string(&stat).unwrap_or_default();
             let asleep = state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"));
             // The file needs a kernel with CONFIG_HAVE_ARCH_TRACEHOOK; without it, asleep has to do.
-            asleep && fs::read_to_string(&syscall).map_or(true, |call| is_futex(&call))
+            asleep && fs::read_to_string(&syscall).map_or(true, |call| is_futex(&call) || is_ring(&call))
         });
     }
 }
@@ -346,9 +351,16 @@ impl Drop for Child {
 /// is another system's number for a call that a child of ours sleeps in.
 const FUTEX: [u32; 4] = [98, 202, 240, 422];
 
+/// The number of io_uring_enter(2), the same on every architecture: a waiter with a ring sleeps in it.
+const IO_URING_ENTER: u32 = 426;
+
 /// Whether a line of `/proc/PID/syscall` is about futex(2).
 pub(crate) fn is_futex(call: &str) -> bool {
     call.split(' ').next().and_then(|number| number.parse().ok()).is_some_and(|number| FUTEX.contains(&number))
+}
+
+fn is_ring(call: &str) -> bool {
+    call.split(' ').next().and_then(|number| number.parse().ok()) == Some(IO_URING_ENTER)
 }
 
 /// The kernel's `struct clone_args`, which libc lacks for some targets; all zeros is a plain fork.
@@ -368,14 +380,41 @@ struct CloneArgs {
     cgroup: u64,
 }
 
+/// Whether this is no kernel but QEMU's user mode before 8.0, which accepts every advice of madvise(2) and follows none: a
+/// forked child inherits the mapping that pins a seat, and keeps its dead parent's hold alive. A kernel refuses
+/// MADV_REMOVE for memory without a file.
+pub(crate) fn kernel_ignores_dontfork() -> bool {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping, at an address of the kernel's choice.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 1, protection, flags, -1, 0) };
+    assert_ne!(page, libc::MAP_FAILED);
+    // SAFETY: advice about the mapping just made, which holds nothing.
+    let accepts_everything = unsafe { libc::madvise(page, 1, libc::MADV_REMOVE) } == 0;
+    // SAFETY: the mapping just made; nothing refers to it.
+    unsafe { libc::munmap(page, 1) };
+    accepts_everything
+}
+
+/// Skips a test of what a fork does not inherit, and returns `true`, where the kernel ignores MADV_DONTFORK.
+pub(crate) fn forks_inherit_seats(test: &str) -> bool {
+    let ignores = kernel_ignores_dontfork();
+    if ignores {
+        pass_over(test, "MADV_DONTFORK is ignored here (QEMU's user mode)");
+    }
+    ignores
+}
+
 pub(crate) fn is_root() -> bool {
     // SAFETY: asks the kernel for a number.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Says that a test can't be made here, and why.
+/// What begins each line of [`pass_over`]. `cross/tests.sh` collects these lines.
+const PASSED_OVER: &str = "passed over: ";
+
+/// Reports that a test is skipped here, and why: in one write, so that no other thread's output comes between.
 pub(crate) fn pass_over(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "passed over: {test}: {why}");
+    let _ = std::io::stderr().write_all(format!("{PASSED_OVER}{test}: {why}\n").as_bytes());
 }
 
 /// Which calls are meant: those whose argument of this index has, under the mask, this value.
@@ -415,12 +454,36 @@ pub(crate) fn refuse(call: libc::c_long, which: Argument, errno: i32) -> bool {
     no_privileges == 0 && filtered == 0
 }
 
+/// As [`refuse`], of every way to open a file with all of these flags: open(2), which newer architectures lack, and
+/// openat(2).
+pub(crate) fn refuse_open(flags: i32, errno: i32) -> bool {
+    let with_flags = |index| Argument { index, mask: flags as u32, value: flags as u32 };
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "arm"))]
+    if !refuse(libc::SYS_open, with_flags(1), errno) {
+        return false;
+    }
+    refuse(libc::SYS_openat, with_flags(2), errno)
+}
+
+/// As [`refuse`], of every way to give a file another name: link(2), which newer architectures lack, and linkat(2).
+pub(crate) fn refuse_link(errno: i32) -> bool {
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "arm"))]
+    if !refuse(libc::SYS_link, ANY, errno) {
+        return false;
+    }
+    refuse(libc::SYS_linkat, ANY, errno)
+}
+
 /// Runs the test of that path again, by itself, in a new process in which `prepare` came first, and tells whether this is
 /// that process. For what a process finds out once: the threads of this one have found it out long ago.
 pub(crate) fn is_fresh(test: &str, prepare: fn() -> bool) -> bool {
     const FRESH: &str = "RESOURCELOCK_TEST_IS_FRESH";
     if std::env::var_os(FRESH).is_some() {
         return true;
+    }
+    if kernel_ignores_dontfork() {
+        pass_over(test, "a program cannot start itself here (QEMU's user mode)");
+        return false;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env(FRESH, "1");
@@ -431,6 +494,10 @@ pub(crate) fn is_fresh(test: &str, prepare: fn() -> bool) -> bool {
             let said = String::from_utf8_lossy(&output.stdout);
             let complained = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && said.contains("1 passed"), "{said}\n{complained}");
+            complained
+                .lines()
+                .filter_map(|line| line.strip_prefix(PASSED_OVER)?.split_once(": "))
+                .for_each(|(test, why)| pass_over(test, why));
         }
         Err(error) => pass_over(test, &format!("no process where the kernel refuses something: {error}")),
     }

@@ -8,9 +8,10 @@ pub(crate) type Body = Box<dyn FnOnce()>;
 /// A child that was killed.
 pub(crate) struct Corpse {
     pub(crate) pid: libc::pid_t,
-    /// How many instructions of its operation it made.
+    /// How many instructions of its operation it executed.
     pub(crate) steps: usize,
-    /// The lock word when it was killed; zero if there was no lock.
+    /// The lock word when the operation began, and when the child was killed; zero if there was no lock.
+    pub(crate) first_word: u32,
     pub(crate) last_word: u32,
 }
 
@@ -18,10 +19,10 @@ const BEGIN: i32 = libc::SIGUSR1;
 const END: i32 = libc::SIGUSR2;
 
 /// In a debug build, how many positions are tried of each operation.
-const POSITIONS_IN_DEBUG: usize = 30;
+const POSITIONS_IN_DEBUG: usize = 12;
 
-/// Has a child make ready by `body`, steps it through what that returns, kills it after each number of steps in turn, and
-/// has `check` see to what it left. Each time in a fresh directory that `prepare` has made ready.
+/// For each number of steps in turn: calls `body` in a child, steps the child through the operation that it returns, kills
+/// it after that many instructions, and calls `check`. Each time in a fresh directory that `prepare` has prepared.
 pub(crate) fn kill_everywhere<P>(
     name: &str,
     prepare: impl Fn(&Dir) -> P,
@@ -42,11 +43,12 @@ pub(crate) fn kill_everywhere<P>(
     let stride = if cfg!(debug_assertions) { (length / POSITIONS_IN_DEBUG).max(1) } else { 1 };
     let mut tried = 0;
     let mut held = 0;
-    // A few more, as not every run takes the same way.
+    // A few more, as not every run executes the same instructions.
     for steps in (0..length + 20).step_by(stride) {
         let dir = Dir::new();
         let prepared = prepare(&dir);
         let Some(mut tracee) = Tracee::start(&dir, &body) else { panic!("ptrace was permitted before") };
+        let first_word = word(&dir);
         tracee.go(&way, steps);
         let last_word = word(&dir);
         tracee.child.kill();
@@ -54,11 +56,11 @@ pub(crate) fn kill_everywhere<P>(
         if tried % 2 == 1 {
             tracee.child.end();
         }
-        held += usize::from(last_word & 3 << 28 != 0 && last_word & ((1 << 22) - 1) == tracee.child.pid as u32);
-        check(&dir, &Corpse { pid: tracee.child.pid, steps, last_word }, &prepared);
+        held += usize::from(last_word & 3 << 28 != 0);
+        check(&dir, &Corpse { pid: tracee.child.pid, steps, first_word, last_word }, &prepared);
         tried += 1;
     }
-    println!("kill: {tried} instruction positions of {length}: {name} (held at {held} of them)");
+    println!("kill: {tried} instruction positions of {length}: {name} (the lock was held at {held} of them)");
 }
 
 /// Steps a child through the operation that `body` returns, and kills it after the first instruction that makes `happened`
@@ -66,14 +68,14 @@ pub(crate) fn kill_everywhere<P>(
 pub(crate) fn kill_as_soon_as(dir: &Dir, body: impl Fn(&Dir) -> Body, happened: impl Fn() -> bool) -> Option<Corpse> {
     stay_on_one_cpu();
     let mut tracee = Tracee::start(dir, &body)?;
-    let mut steps = 0;
+    let (mut steps, first_word) = (0, word(dir));
     while !happened() {
         assert!(tracee.step(), "the operation ended first, after {steps} instructions");
         steps += 1;
     }
     tracee.child.kill();
     let last_word = word(dir);
-    Some(Corpse { pid: tracee.child.pid, steps, last_word })
+    Some(Corpse { pid: tracee.child.pid, steps, first_word, last_word })
 }
 
 /// The lock word, as it is in the file; zero if there is no lock.
@@ -94,7 +96,7 @@ struct Tracee {
 }
 
 impl Tracee {
-    /// A child that is about to begin its operation. `None` if nobody may trace here.
+    /// A child that is about to begin its operation. `None` if ptrace is not permitted.
     fn start(dir: &Dir, body: impl Fn(&Dir) -> Body) -> Option<Self> {
         let mut child = Child::fork(|line: &mut Line| {
             // SAFETY: asks to be traced by the parent.
@@ -117,13 +119,13 @@ impl Tracee {
         Some(Self { child })
     }
 
-    /// Has it go on until it stops again, and tells why.
+    /// Resumes it until it stops again, and returns the signal that stopped it.
     fn resume(&mut self, how: libc::c_uint) -> i32 {
         loop {
             // SAFETY: a tracee of ours that has stopped.
             assert_eq!(unsafe { libc::ptrace(how, self.child.pid, 0, 0) }, 0);
             match self.child.stops() {
-                // A waiter that it has started has ended. Not passed on, and no instruction.
+                // A waiter that it has started has ended. The signal is suppressed, and is no instruction.
                 libc::SIGCHLD => {}
                 signal => return signal,
             }
@@ -154,14 +156,14 @@ impl Tracee {
         }
     }
 
-    /// Goes so many instructions far, or to the end: from one system call to the next at full speed, then step by step.
+    /// Executes that many instructions, or all: from one system call to the next at full speed, then step by step.
     fn go(&mut self, way: &Way, steps: usize) {
         let calls = way.calls.partition_point(|&call| call < steps);
         for stop in 0..2 * calls {
             // In, and out again.
             match self.resume(libc::PTRACE_SYSCALL) {
                 signal if signal == libc::SIGTRAP | 0x80 => {}
-                // The survey was so slow that it had to look at the file's name; this time it is not due.
+                // The survey was so slow that the check of the file's name was due; this time it is not.
                 END => return,
                 signal => panic!("stopped by signal {signal} at stop {stop}"),
             }
@@ -209,12 +211,12 @@ fn stay_on_one_cpu() {
     unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
 }
 
-/// What stops a child in the middle of an operation, and has it go on: in the child between [`begin`](Self::begin) and
-/// [`end`](Self::end), in its parent the rest.
+/// Stops a child in the middle of an operation and resumes it: the child calls [`begin`](Self::begin) and
+/// [`end`](Self::end), its parent the rest.
 pub(crate) struct Stopper(());
 
 impl Stopper {
-    /// `None` if nobody may trace here.
+    /// `None` if ptrace is not permitted.
     pub(crate) fn begin(line: &mut Line) -> Option<Self> {
         // SAFETY: asks to be traced by the parent.
         let traced = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } == 0;
@@ -241,7 +243,7 @@ impl Stopper {
         Some((tracee.child, is_at_its_end))
     }
 
-    /// Has the child go on without a tracer.
+    /// Resumes the child without a tracer.
     pub(crate) fn go_on(child: &mut Child, is_at_its_end: bool) {
         let pid = child.pid;
         let resume = |how: libc::c_uint| {

@@ -42,6 +42,24 @@ pub(crate) fn ignore_in(command: &mut Command) {
     unsafe { command.pre_exec(ignore) };
 }
 
+/// Has the command start with these signals ignored, and also blocked if that is asked for.
+pub(crate) fn set_in(command: &mut Command, ignored: &[libc::c_int], is_blocked: bool) {
+    reset_in(command);
+    let ignored = ignored.to_vec();
+    let set = move || {
+        for &signal in &ignored {
+            // SAFETY: to ignore a signal runs no code of this process.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+        if is_blocked {
+            set_mask(&SIGNALS);
+        }
+        Ok(())
+    };
+    // SAFETY: `set` makes system calls only, which a forked child may do.
+    unsafe { command.pre_exec(set) };
+}
+
 /// Gives this process the default disposition of every signal that it ignores, and an empty signal mask.
 ///
 /// Except for SIGPIPE, which Rust's runtime ignores in every process, and resets in those that it starts.
