@@ -1,7 +1,7 @@
-//! Measured values, and what is said of them.
+//! Measured values and their statistics.
 //!
-//! Contestants take turns within one run: what disturbs the machine for a while disturbs all of them. A ratio is that
-//! of two medians of the same round, and the one that is printed is the median over the rounds.
+//! Contestants take turns within one run, so that a temporary disturbance affects all of them. A ratio compares two medians
+//! of the same round; the tables print the median of these ratios over the rounds.
 
 /// Values of one metric, in no order.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ impl Samples {
         self.0.is_empty()
     }
 
-    /// The smallest value that at least this part of all values do not exceed; NaN if there is none.
+    /// Returns the smallest value that at least this part of all values do not exceed; NaN if there is none.
     pub(crate) fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -66,23 +66,29 @@ impl IntoIterator for Samples {
     }
 }
 
-/// What one contestant has shown, round by round.
+/// The samples of one contestant, by round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds(Vec<Samples>);
+
+impl FromIterator<Samples> for Rounds {
+    fn from_iter<I: IntoIterator<Item = Samples>>(rounds: I) -> Self {
+        Self(rounds.into_iter().collect())
+    }
+}
 
 impl Rounds {
     pub(crate) fn all(&self) -> Samples {
         self.0.iter().cloned().flatten().collect()
     }
 
-    /// The median over the rounds of "our median ÷ the other's".
+    /// Returns the median over the rounds of "our median ÷ the other's".
     pub(crate) fn ratio_to(&self, other: &Self) -> f64 {
         let pairs = self.0.iter().zip(&other.0).filter(|(ours, theirs)| !ours.is_empty() && !theirs.is_empty());
         pairs.map(|(ours, theirs)| ours.median() / theirs.median()).collect::<Samples>().median()
     }
 }
 
-/// Lets every contestant run once a round, each round another one first.
+/// Runs every contestant once per round. Each round begins with a different one.
 pub(crate) fn interleave<C>(
     contestants: &mut [C],
     rounds: usize,

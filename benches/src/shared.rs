@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::process::nap;
 
-/// Numbers that start as zero.
+/// Numbers that are initially zero.
 pub(crate) struct Shared {
     address: *mut AtomicU64,
     len: usize,
@@ -13,7 +13,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(len: usize) -> Self {
-        // SAFETY: a new mapping, at an address of the kernel's choice.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         let address = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -43,10 +43,19 @@ impl Shared {
         self.cells()[index].store(value, Ordering::Release);
     }
 
-    /// Waits, asleep for most of the time, until the number is at least `value`.
+    /// Polls, with short sleeps, until the number is at least `value`.
     pub(crate) fn wait_for(&self, index: usize, value: u64) {
+        self.poll(index, value, 20_000);
+    }
+
+    /// As [`wait_for`](Self::wait_for), but polls every 10 ms only, for hundreds of processes that wait at once.
+    pub(crate) fn wait_slowly_for(&self, index: usize, value: u64) {
+        self.poll(index, value, 10_000_000);
+    }
+
+    fn poll(&self, index: usize, value: u64, every_ns: u64) {
         while self.get(index) < value {
-            nap(20_000);
+            nap(every_ns);
         }
     }
 }

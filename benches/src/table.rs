@@ -1,8 +1,8 @@
-//! Markdown tables, aligned so that they read well as text too.
+//! Markdown tables, aligned so that they are readable as plain text.
 
 use std::fmt;
 
-/// What is not there to be measured.
+/// The content of a cell without a value.
 pub(crate) const NONE: &str = "–";
 
 pub(crate) struct Table {
@@ -15,7 +15,7 @@ impl Table {
         Self { head: head.iter().map(|&cell| cell.to_owned()).collect(), rows: Vec::new() }
     }
 
-    /// A row; cells that are missing at its end are [`NONE`].
+    /// Adds a row. Missing cells at its end become [`NONE`].
     pub(crate) fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
         let mut row: Vec<String> = cells.into_iter().map(Into::into).collect();
         assert!(row.len() <= self.head.len());
@@ -31,7 +31,7 @@ impl fmt::Display for Table {
         let widths: Vec<_> = (0..self.head.len()).map(width).collect();
         for (index, row) in lines().enumerate() {
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                // Words to the left, numbers to the right.
+                // Text is aligned to the left, numbers to the right.
                 if column == 0 { write!(f, "| {cell:<width$} ")? } else { write!(f, "| {cell:>width$} ")? }
             }
             writeln!(f, "|")?;
@@ -47,7 +47,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A number with three significant digits, or as many as it has before the point.
+/// Formats a number with three significant digits, or with all digits before the decimal point.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         _ if value.is_nan() => NONE.to_owned(),
@@ -57,7 +57,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// A ratio, as a factor.
+/// Formats a ratio as a factor.
 pub(crate) fn ratio(value: f64) -> String {
     if value.is_nan() { NONE.to_owned() } else { format!("{} ×", number(value)) }
 }

@@ -1,5 +1,5 @@
-//! From starting a command to having seen its end: `resourcelock LOCK state` beside a command that does nothing, one
-//! that takes a lock by flock(2) to do nothing, and the reference's.
+//! The time from starting a command until its end is noticed: `resourcelock LOCK state` and `resourcelock LOCK run -- true`
+//! beside `true`, `flock FILE true`, and the command of the reference.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,11 +10,12 @@ use crate::peers::{FLOCK, GUARD, REFERENCE, Site, reference};
 use crate::process::now;
 use crate::samples::{Samples, interleave};
 use crate::table::{Table, number, ratio};
+use crate::target::{Limit, Target};
 
 struct Contestant {
     name: String,
     command: Command,
-    /// Starting an interpreter takes long.
+    /// Whether it runs once per round only, because it starts an interpreter.
     is_slow: bool,
 }
 
@@ -25,10 +26,10 @@ impl Contestant {
         Self { name: name.to_owned(), command, is_slow: false }
     }
 
-    /// In milliseconds.
+    /// Runs the command, and returns its time in milliseconds.
     fn time(&mut self) -> f64 {
         let began = now();
-        let status = self.command.status().expect("it starts");
+        let status = self.command.status().expect("the command starts");
         let took = now() - began;
         assert!(status.success(), "{}: {status}", self.name);
         took as f64 / 1e6
@@ -41,6 +42,7 @@ pub(super) fn run(effort: Effort) -> String {
     let file = file.file();
     let mut contestants = vec![
         Contestant::new("resourcelock LOCK state", &command, &[ours.name(), "state"]),
+        Contestant::new("resourcelock LOCK run -- true", &command, &[ours.name(), "run", "--", "true"]),
         Contestant::new("true", Path::new("/bin/true"), &[]),
         Contestant::new("flock FILE true", Path::new("flock"), &[&file.to_string_lossy(), "true"]),
     ];
@@ -57,14 +59,18 @@ pub(super) fn run(effort: Effort) -> String {
         let count = if contestant.is_slow { 1 } else { 10 };
         (0..count).map(|_| contestant.time()).collect::<Samples>()
     });
-    let mut table = Table::new(&["", "median, ms", "p99, ms", "ours ÷ this"]);
+    let mut table = Table::new(&["", "median, ms", "p99, ms", "state ÷ this", "run ÷ this"]);
     for (contestant, rounds) in contestants.iter().zip(&results) {
         let all = rounds.all();
-        let ratio = ratio(results[0].ratio_to(rounds));
-        table.row([contestant.name.clone(), number(all.median()), number(all.p99()), ratio]);
+        let ratios = [0, 1].map(|ours| ratio(results[ours].ratio_to(rounds)));
+        table.row([contestant.name.clone(), number(all.median()), number(all.p99())].into_iter().chain(ratios));
     }
     if reference.is_none() {
         table.row([format!("{REFERENCE}: not installed")]);
     }
-    table.to_string()
+    let target = |index: usize, most| {
+        let name = contestants[index].name.as_str();
+        Target::new(format!("`{name}`"), results[index].ratio_to(&results[2]), "× `true`").wanted(Limit::AtMost(most))
+    };
+    format!("{table}\n{}{}", target(0, 1.4), target(1, 2.5))
 }

@@ -1,7 +1,9 @@
-//! Processes that want the lock all the time: each gets, works for about a microsecond, ungets, and starts again.
+//! Processes that request the lock all the time: each acquires, works for about a microsecond, releases, and starts
+//! again without a pause.
 //!
-//! The work is a loop of arithmetic, as many steps as took a microsecond when nothing else ran; a clock would cost more
-//! than some of the locks. Fairness is what the least served got of what the most served did, in a window of a second.
+//! The work is a loop of as many steps as took a microsecond when nothing else ran; reading a clock would cost more than
+//! some of the locks. Fairness is the number of grants of the least served process ÷ that of the most served one, in a
+//! window of a second.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -9,15 +11,16 @@ use std::time::Duration;
 use super::Effort;
 use crate::peers::{CALLS, FLOCK, FUTEX, GUARD, Peer, RAW_SYNC, ROBUST, TIMED_SEMAPHORE};
 use crate::process::{Child, nap, now};
-use crate::samples::{Samples, interleave};
+use crate::samples::{Rounds, Samples, interleave};
 use crate::shared::Shared;
 use crate::table::{Table, number, ratio};
+use crate::target::{Limit, NO_TARGET, Target};
 
 const PEERS: [Peer; 7] = [GUARD, CALLS, TIMED_SEMAPHORE, ROBUST, RAW_SYNC, FLOCK, FUTEX];
 
 const GO: usize = 0;
 const STOP: usize = 1;
-/// One of each process: first that it is ready, in the end how often it got the lock.
+/// One cell per process: first whether it is ready, in the end the number of its grants.
 const COUNTS: usize = 2;
 
 fn work(steps: u32) {
@@ -26,7 +29,7 @@ fn work(steps: u32) {
     }
 }
 
-/// How many steps take a microsecond.
+/// Returns the number of steps that take a microsecond.
 fn calibrate() -> u32 {
     const STEPS: u32 = 1_000_000;
     let nanos = (0..10)
@@ -40,7 +43,7 @@ fn calibrate() -> u32 {
     (u64::from(STEPS) * 1000 / nanos.max(1)) as u32
 }
 
-/// What each process got in one window, a second.
+/// Returns the grants per second of each process, in one window.
 fn window(peer: Peer, processes: usize, steps: u32, nanos: u64) -> Vec<f64> {
     let site = peer.make();
     let shared = Shared::new(COUNTS + processes);
@@ -48,9 +51,9 @@ fn window(peer: Peer, processes: usize, steps: u32, nanos: u64) -> Vec<f64> {
         .map(|index| {
             let own = COUNTS + index;
             let (site, shared) = (&site, &shared);
-            Child::fork(move || {
+            peer.fork(move || {
                 let mut lock = peer.open(site);
-                // Whatever the first get does once is done before.
+                // The first acquire of a process has costs of its own, so it comes before the window.
                 lock.hold(Duration::from_secs(1), &mut || ());
                 shared.set(own, 1);
                 shared.wait_for(GO, 1);
@@ -74,7 +77,7 @@ fn window(peer: Peer, processes: usize, steps: u32, nanos: u64) -> Vec<f64> {
 
 pub(super) fn run(effort: Effort) -> String {
     let steps = calibrate();
-    [2, 4].map(|processes| table(effort, processes, steps)).join("\n")
+    [2, 4, 8].map(|processes| table(effort, processes, steps)).join("\n")
 }
 
 fn table(effort: Effort, processes: usize, steps: u32) -> String {
@@ -105,5 +108,24 @@ fn table(effort: Effort, processes: usize, steps: u32) -> String {
             number(fairness.least()),
         ]);
     }
-    table.to_string()
+    format!("{table}\n{}", targets(processes, &throughput))
+}
+
+fn targets(processes: usize, throughput: &[Rounds]) -> String {
+    let than = |peer: &Peer| {
+        let index = PEERS.iter().position(|other| other.name == peer.name).expect("one of the peers");
+        throughput[0].ratio_to(&throughput[index])
+    };
+    let what = format!("guard, {processes} processes, throughput");
+    let than_robust =
+        Target::new(what.as_str(), than(&ROBUST), "× the robust mutex").wanted(Limit::AtLeast(1.0)).to_string();
+    match processes {
+        2 => {
+            let than_best = [ROBUST, RAW_SYNC, TIMED_SEMAPHORE, FLOCK].iter().map(than).fold(f64::INFINITY, f64::min);
+            let unit = "× the best of robust mutex, raw_sync, semaphore and flock";
+            than_robust + &Target::new(what, than_best, unit).stretch(Limit::AtLeast(1.0)).to_string()
+        }
+        4 => than_robust,
+        _ => NO_TARGET.to_owned(),
+    }
 }

@@ -1,16 +1,17 @@
-//! From the moment before the unget to the moment when the one that slept for the lock has it.
+//! The time from just before the release until the sleeping waiter holds the lock.
 //!
-//! The holder sleeps while it holds, long enough for the waiter to be asleep too. Across two processors, a sleeping one
-//! has to be woken by the other; on one, the waiter runs as soon as the holder goes to sleep.
+//! The holder sleeps while it holds, so that the waiter is asleep too. With two CPUs, the release has to wake the waiter's
+//! idle CPU; with one, the waiter runs as soon as the holder sleeps.
 
 use std::time::Duration;
 
 use super::Effort;
 use crate::peers::{FLOCK, FUTEX, GUARD, Peer, RAW_SYNC, ROBUST, TIMED_SEMAPHORE};
-use crate::process::{Child, nap, now, processors, stay_on};
+use crate::process::{nap, now, processors, stay_on};
 use crate::samples::{Samples, interleave};
 use crate::shared::Shared;
 use crate::table::{Table, number, ratio};
+use crate::target::NO_TARGET;
 
 const PEERS: [Peer; 6] = [GUARD, TIMED_SEMAPHORE, ROBUST, RAW_SYNC, FLOCK, FUTEX];
 
@@ -20,12 +21,12 @@ const RELEASED: usize = 2;
 const DONE: usize = 3;
 const SAMPLES: usize = 4;
 
-/// Hand-overs of one pair of processes, in microseconds.
+/// Returns the hand-over times of one pair of processes, in microseconds.
 fn hand_overs(peer: Peer, on: [usize; 2], count: usize) -> Samples {
     let site = peer.make();
     let shared = Shared::new(SAMPLES + count);
     let patience = Duration::from_secs(10);
-    let holder = Child::fork(|| {
+    let holder = peer.fork(|| {
         stay_on(on[0]);
         let mut lock = peer.open(&site);
         for round in 1..=count as u64 {
@@ -38,7 +39,7 @@ fn hand_overs(peer: Peer, on: [usize; 2], count: usize) -> Samples {
             shared.wait_for(DONE, round);
         }
     });
-    let waiter = Child::fork(|| {
+    let waiter = peer.fork(|| {
         stay_on(on[1]);
         let mut lock = peer.open(&site);
         for round in 1..=count as u64 {
@@ -57,11 +58,11 @@ pub(super) fn run(effort: Effort) -> String {
     let processors = processors();
     let mut text = String::new();
     for (title, on) in [
-        ("two processors", processors.get(..2).map(|two| [two[0], two[1]])),
-        ("one processor", Some([processors[0], processors[0]])),
+        ("two CPUs", processors.get(..2).map(|two| [two[0], two[1]])),
+        ("one CPU", Some([processors[0], processors[0]])),
     ] {
         let Some(on) = on else {
-            text += "There is only one processor here, so nothing is handed over between two.\n\n";
+            text += "This machine has a single CPU, so there is no hand-over between two.\n\n";
             continue;
         };
         let mut peers = PEERS;
@@ -76,7 +77,7 @@ pub(super) fn run(effort: Effort) -> String {
                 ratio(results[0].ratio_to(rounds)),
             ]);
         }
-        text += &format!("{table}\n");
+        text += &format!("{table}\n{NO_TARGET}\n");
     }
     text.trim_end().to_owned() + "\n"
 }

@@ -1,28 +1,29 @@
-//! A greedy process gets, sleeps for a millisecond while it holds, ungets and gets again at once. Another asks every
-//! ten milliseconds, with a timeout of a second, and ungets at once.
+//! A greedy process acquires, sleeps for a millisecond while it holds, releases, and acquires again at once. Another
+//! process requests the lock every ten milliseconds, with a timeout of a second, and releases it at once.
 
 use std::time::Duration;
 
 use super::Effort;
 use crate::peers::{FD_LOCK, FLOCK, FUTEX, GUARD, NAMED_LOCK, Peer, RAW_SYNC, ROBUST, TIMED_SEMAPHORE};
-use crate::process::{Child, nap, now};
+use crate::process::{nap, now};
 use crate::samples::{Samples, interleave};
 use crate::shared::Shared;
 use crate::table::{Table, number};
+use crate::target::NO_TARGET;
 
 const PEERS: [Peer; 8] = [GUARD, TIMED_SEMAPHORE, ROBUST, RAW_SYNC, FLOCK, NAMED_LOCK, FD_LOCK, FUTEX];
 
-const ASK_EVERY_NS: u64 = 10_000_000;
+const REQUEST_EVERY_NS: u64 = 10_000_000;
 
 const HELD: usize = 0;
 const STOP: usize = 1;
-/// How often the greedy one has got the lock so far.
+/// The number of grants of the greedy process so far.
 const GREEDY: usize = 2;
-/// What the other one says at its end.
+/// The results of the other process.
 const TOOK: usize = 3;
 const GREEDY_MEANWHILE: usize = 4;
 const TIMED_OUT: usize = 5;
-const ASKED: usize = 6;
+const REQUESTS: usize = 6;
 const SAMPLES: usize = 7;
 
 #[derive(Default, Clone)]
@@ -34,9 +35,9 @@ struct Outcome {
 
 fn window(peer: Peer, nanos: u64, outcome: &mut Outcome) -> Samples {
     let site = peer.make();
-    let most = (nanos / ASK_EVERY_NS) as usize + 1;
+    let most = (nanos / REQUEST_EVERY_NS) as usize + 1;
     let shared = Shared::new(SAMPLES + most);
-    let greedy = Child::fork(|| {
+    let greedy = peer.fork(|| {
         let mut lock = peer.open(&site);
         let mut count = 0;
         while shared.get(STOP) == 0 {
@@ -48,20 +49,20 @@ fn window(peer: Peer, nanos: u64, outcome: &mut Outcome) -> Samples {
             shared.set(GREEDY, count);
         }
     });
-    let other = Child::fork(|| {
+    let other = peer.fork(|| {
         let mut lock = peer.open(&site);
         shared.wait_for(HELD, 1);
         let (began, before) = (now(), shared.get(GREEDY));
-        let mut asked = 0;
+        let mut requests = 0;
         let mut timed_out = 0;
-        while asked < most && now() < began + nanos {
-            let asks = now();
+        while requests < most && now() < began + nanos {
+            let requested = now();
             timed_out += u64::from(!lock.hold(Duration::from_secs(1), &mut || ()));
-            shared.set(SAMPLES + asked, now() - asks);
-            asked += 1;
-            nap((asks + ASK_EVERY_NS).saturating_sub(now()).max(1));
+            shared.set(SAMPLES + requests, now() - requested);
+            requests += 1;
+            nap((requested + REQUEST_EVERY_NS).saturating_sub(now()).max(1));
         }
-        shared.set(ASKED, asked as u64);
+        shared.set(REQUESTS, requests as u64);
         shared.set(TIMED_OUT, timed_out);
         shared.set(GREEDY_MEANWHILE, shared.get(GREEDY) - before);
         shared.set(TOOK, now() - began);
@@ -72,7 +73,7 @@ fn window(peer: Peer, nanos: u64, outcome: &mut Outcome) -> Samples {
     outcome.nanos += shared.get(TOOK);
     greedy.succeeds();
     outcome.timed_out += shared.get(TIMED_OUT);
-    (0..shared.get(ASKED) as usize).map(|index| shared.get(SAMPLES + index) as f64 / 1e6).collect()
+    (0..shared.get(REQUESTS) as usize).map(|index| shared.get(SAMPLES + index) as f64 / 1e6).collect()
 }
 
 pub(super) fn run(effort: Effort) -> String {
@@ -81,8 +82,7 @@ pub(super) fn run(effort: Effort) -> String {
     let waits = interleave(&mut indices, effort.of(5, 1), |&mut index| {
         window(PEERS[index], effort.of(3000, 100) * 1_000_000, &mut outcomes[index])
     });
-    let mut table =
-        Table::new(&["", "asked", "median, ms", "p99, ms", "worst, ms", "timed out", "greedy one's holds/s"]);
+    let mut table = Table::new(&["", "requests", "median, ms", "p99, ms", "worst, ms", "timed out", "greedy holds/s"]);
     for ((peer, rounds), outcome) in PEERS.iter().zip(&waits).zip(&outcomes) {
         let all = rounds.all();
         table.row([
@@ -95,5 +95,5 @@ pub(super) fn run(effort: Effort) -> String {
             number(outcome.greedy as f64 / (outcome.nanos as f64 / 1e9)),
         ]);
     }
-    table.to_string()
+    format!("{table}\n{NO_TARGET}")
 }

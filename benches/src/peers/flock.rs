@@ -1,4 +1,4 @@
-//! flock(2), with the timeout that flock(1) gives it: a timer whose signal interrupts the wait.
+//! flock(2) with a timeout, as in flock(1): a timer's signal interrupts the wait.
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -19,12 +19,12 @@ impl Flock {
     #[cold]
     fn wait(&self, patience: Duration) -> bool {
         extern "C" fn ring(_: libc::c_int) {}
-        // SAFETY: all zeros is an action without flags, which interrupts calls.
+        // SAFETY: all zeros is an action without flags, so that the signal interrupts the call.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = ring as extern "C" fn(libc::c_int) as libc::sighandler_t;
         // SAFETY: the handler does nothing.
         assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) }, 0);
-        // Should the signal come before the wait begins, there is another one a little later.
+        // The first signal may arrive before the wait begins, so the timer repeats.
         set_timer(patience, Duration::from_millis(10));
         let granted = self.flock(libc::LOCK_EX);
         set_timer(Duration::ZERO, Duration::ZERO);
@@ -38,14 +38,14 @@ fn set_timer(first: Duration, then: Duration) {
         tv_usec: duration.subsec_micros() as libc::suseconds_t,
     };
     let timer = libc::itimerval { it_interval: time(then), it_value: time(first) };
-    // SAFETY: reads a structure of ours.
+    // SAFETY: reads a local structure.
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) }, 0);
 }
 
 impl Open for Flock {
     fn open(site: &Site) -> Self {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(site.file());
-        Self(file.expect("a file"))
+        Self(file.expect("the file opens"))
     }
 }
 

@@ -1,7 +1,7 @@
-//! The locks that are compared: ours and its peers, each behind the same small trait.
+//! The locks that are compared: ours and its peers, each behind the same trait, [`Lock`].
 //!
-//! A file each. What a peer cannot do by itself its file makes up for as a user of it would, and says so: a crate
-//! without a timeout is asked again every millisecond, flock(2) is interrupted by a timer, as flock(1) does it.
+//! Each has a file of its own. Where a peer lacks a timeout, its file adds one as a user would: a crate is polled every
+//! millisecond, and a timer interrupts flock(2), as in flock(1).
 
 mod crates;
 mod flock;
@@ -13,33 +13,47 @@ mod robust;
 mod semaphore;
 
 use std::fs;
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Where all of them have their files: a tmpfs.
+use crate::process::Child;
+use crate::seccomp;
+
+/// The directory of all files: a tmpfs.
 const DIR: &str = "/dev/shm";
 
-/// How often a crate is asked again that cannot wait with a timeout.
-const ASK_AGAIN_EVERY: Duration = Duration::from_millis(1);
+/// How often a crate without a timeout is polled.
+const POLL_EVERY: Duration = Duration::from_millis(1);
+
+/// What a holder records about itself, where the lock can record it.
+const INFO: &str = "sixty-four bytes that name the holder, its sensor, and its task.";
+const _: () = assert!(INFO.len() == 64);
+
+/// Returns [`INFO`]. The compiler does not know its length, as with a text that a program composes.
+#[inline]
+fn info() -> &'static str {
+    black_box(INFO)
+}
 
 /// A lock, as one process has it open.
 pub(crate) trait Lock {
-    /// Gets the lock, does the work, and ungets. `false`: the time ran out, and nothing was done.
+    /// Acquires the lock, runs `work`, and releases. Returns `false` if the time ran out; `work` has not run then.
     fn hold(&mut self, patience: Duration, work: &mut dyn FnMut()) -> bool;
 
-    /// Gets and ungets that many times, with a timeout of a second. A method of its own so that the loop is compiled
-    /// with the peer's own calls in it, and none through a table.
+    /// Acquires and releases `count` times, with a timeout of a second. It is a method of the trait so that each peer gets
+    /// a loop of its own, with direct calls.
     fn pairs(&mut self, count: u32) {
         for _ in 0..count {
-            assert!(self.hold(Duration::from_secs(1), &mut || ()), "timed out, with nobody else there");
+            assert!(self.hold(Duration::from_secs(1), &mut || ()), "an uncontended acquire timed out");
         }
     }
 }
 
 /// How a peer is made and opened.
 trait Open: Lock + Sized + 'static {
-    /// Makes what processes are going to share. Called once, before the others open it.
+    /// Creates what the processes share. Called once, before any other process opens it.
     fn prepare(site: &Site) {
         drop(Self::open(site));
     }
@@ -54,27 +68,46 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     prepare: fn(&Site),
     open: fn(&Site) -> Box<dyn Lock>,
+    /// Whether its processes are refused io_uring.
+    is_without_ring: bool,
 }
 
 impl Peer {
     const fn of<T: Open>(name: &'static str) -> Self {
-        Self { name, prepare: T::prepare, open: |site| Box::new(T::open(site)) }
+        Self { name, prepare: T::prepare, open: |site| Box::new(T::open(site)), is_without_ring: false }
     }
 
-    /// A lock of this kind that no other process knows yet.
+    /// The same peer in processes that are refused io_uring.
+    const fn without_ring(self, name: &'static str) -> Self {
+        Self { name, is_without_ring: true, ..self }
+    }
+
+    /// Creates a lock of this kind, under a name that is not in use.
     pub(crate) fn make(self) -> Site {
         let site = Site::new();
         (self.prepare)(&site);
         site
     }
 
-    /// Opens a lock that was made.
+    /// Opens a lock that [`make`](Self::make) has created.
     pub(crate) fn open(self, site: &Site) -> Box<dyn Lock> {
         (self.open)(site)
+    }
+
+    /// Forks a process that uses this peer: it runs `body` and exits.
+    pub(crate) fn fork(self, body: impl FnOnce()) -> Child {
+        Child::fork(move || {
+            if self.is_without_ring {
+                seccomp::refuse_io_uring();
+            }
+            body();
+        })
     }
 }
 
 pub(crate) const GUARD: Peer = Peer::of::<ours::Guarded>("resourcelock, guard");
+/// The guard, in processes that wait without a ring. Only processes of [`Peer::fork`] do; the main process has its rings.
+pub(crate) const SLICES: Peer = GUARD.without_ring("resourcelock, slices");
 pub(crate) const CALLS: Peer = Peer::of::<ours::Called>("resourcelock, get_lock");
 pub(crate) const TIMED_SEMAPHORE: Peer = Peer::of::<semaphore::Timed>("glibc semaphore, timeout");
 pub(crate) const SEMAPHORE: Peer = Peer::of::<semaphore::Untimed>("glibc semaphore, no timeout");
@@ -84,11 +117,14 @@ pub(crate) const NAMED_LOCK: Peer = Peer::of::<crates::Named>("named-lock 0.4");
 pub(crate) const FD_LOCK: Peer = Peer::of::<crates::Fd>("fd-lock 4.0");
 pub(crate) const RAW_SYNC: Peer = Peer::of::<crates::Raw>("raw_sync 0.1, timeout");
 pub(crate) const FUTEX: Peer = Peer::of::<futex::Mutex>("bare futex");
+pub(crate) const CLOCKED_FUTEX: Peer = Peer::of::<futex::Clocked>("bare futex, clock, 64-byte info");
+/// Not a lock; for the cost of opening only.
+pub(crate) const PAGE: Peer = Peer::of::<mapped::Page>("open, map and touch one page");
 
 /// Name of the Python reference in the tables.
 pub(crate) const REFERENCE: &str = "reference (cjnfuncs)";
 
-/// The names that one lock has in the file system, whoever makes it. They go away with this.
+/// The names that one lock has in the file system. Dropping the site removes its files.
 pub(crate) struct Site {
     name: String,
 }
@@ -100,7 +136,7 @@ impl Site {
         Self { name: format!("bench-{}-{count}", std::process::id()) }
     }
 
-    /// That of another process of this program. Never dropped: the names are the other's to take away.
+    /// The site of another process of this program. It is never dropped, because the other process removes the files.
     pub(crate) fn of(name: &str) -> std::mem::ManuallyDrop<Self> {
         std::mem::ManuallyDrop::new(Self { name: name.to_owned() })
     }
@@ -109,12 +145,12 @@ impl Site {
         &self.name
     }
 
-    /// A file for a peer that wants one.
+    /// The file of a peer that needs one.
     pub(crate) fn file(&self) -> PathBuf {
         PathBuf::from(format!("{DIR}/{}.lock", self.name))
     }
 
-    /// Takes the names away.
+    /// Removes the files.
     pub(crate) fn clear(&self) {
         for path in [
             self.file(),
@@ -123,7 +159,7 @@ impl Site {
             PathBuf::from(format!("{DIR}/sem.{}", self.name)),
             PathBuf::from(format!("{DIR}/{}", self.name)),
         ] {
-            // Most of them are not there.
+            // Most of them do not exist.
             let _ = fs::remove_file(path);
         }
     }
@@ -131,7 +167,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // Forked children end without dropping anything, so this is the one that made them.
+        // Forked children exit without dropping anything, so only the process that created the files gets here.
         self.clear();
     }
 }

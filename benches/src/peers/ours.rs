@@ -1,23 +1,19 @@
-//! resourcelock, with everything on: time, an info of 32 bytes, the ring of grants, the counters.
+//! resourcelock with everything that it records: the time, an info of 64 bytes, the history and the counters.
+//!
+//! The crate is built with the features `std` and `ring`.
 
 use std::time::Duration;
 
+use resourcelock::reference::Reference as _;
 use resourcelock::{ResourceLock, Timeout};
 
-use super::{Lock, Open, Site};
-
-const INFO: &str = "thirty-two bytes, as many give..";
-const _: () = assert!(INFO.len() == 32);
-
-fn timeout(patience: Duration) -> Timeout {
-    Timeout::try_from(patience).expect("no longer than 136 years")
-}
+use super::{Lock, Open, Site, info};
 
 fn open(site: &Site) -> ResourceLock {
-    ResourceLock::open(site.name()).expect("a lock")
+    ResourceLock::open(site.name()).expect("the lock opens")
 }
 
-/// By the face for new code.
+/// Acquires by `lock`, which returns a guard.
 pub(super) struct Guarded(ResourceLock);
 
 impl Open for Guarded {
@@ -29,13 +25,13 @@ impl Open for Guarded {
 impl Lock for Guarded {
     #[inline]
     fn hold(&mut self, patience: Duration, work: &mut dyn FnMut()) -> bool {
-        let Ok(guard) = self.0.lock(timeout(patience), INFO) else { return false };
+        let Ok(guard) = self.0.lock(Timeout::from(patience), info()) else { return false };
         work();
         guard.release()
     }
 }
 
-/// By the face for ported code.
+/// Acquires by `get_lock`, for code that is ported from the reference.
 pub(super) struct Called(ResourceLock);
 
 impl Open for Called {
@@ -47,7 +43,7 @@ impl Open for Called {
 impl Lock for Called {
     #[inline]
     fn hold(&mut self, patience: Duration, work: &mut dyn FnMut()) -> bool {
-        if !self.0.get_lock(timeout(patience), false, INFO).expect("the lock works") {
+        if !self.0.get_lock(Timeout::from(patience), false, info()).expect("the lock works") {
             return false;
         }
         work();

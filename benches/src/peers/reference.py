@@ -1,4 +1,4 @@
-"""The reference, told what to do by lines on standard input; answers each with one line of nanoseconds."""
+"""Reads commands for the reference from standard input. Answers each with one line: nanoseconds, or KiB for hold."""
 
 import sys
 import time
@@ -28,7 +28,7 @@ def open_(name, _):
 
 
 def hold(name, _):
-    """Holds the lock from here on, and tells this process's resident memory in KiB."""
+    """Holds the lock until the process ends. Returns this process's resident memory in KiB."""
     global held
     held = resource_lock(name)
     held.get_lock(1, lock_info=INFO)

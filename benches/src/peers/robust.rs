@@ -18,15 +18,15 @@ impl Mutex {
 impl Open for Mutex {
     fn prepare(site: &Site) {
         let mutex = Self::open(site);
-        // SAFETY: all zeros is a place for the attributes that the next call makes.
+        // SAFETY: the next call initialises the attributes.
         let mut attributes: libc::pthread_mutexattr_t = unsafe { std::mem::zeroed() };
-        // SAFETY: initialises a structure of ours.
+        // SAFETY: initialises a local structure.
         assert_eq!(unsafe { libc::pthread_mutexattr_init(&mut attributes) }, 0);
         // SAFETY: initialised above.
         assert_eq!(unsafe { libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED) }, 0);
         // SAFETY: as above.
         assert_eq!(unsafe { libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST) }, 0);
-        // SAFETY: mapped memory, large and aligned enough, that nobody else uses yet.
+        // SAFETY: mapped memory, large and aligned enough, that no other process uses yet.
         assert_eq!(unsafe { libc::pthread_mutex_init(mutex.raw(), &attributes) }, 0);
     }
 

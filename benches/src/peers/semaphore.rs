@@ -1,4 +1,4 @@
-//! glibc's named semaphore, which is what the reference stands on.
+//! glibc's named semaphore, which the reference uses.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -27,7 +27,7 @@ impl Semaphore {
 
     #[inline]
     fn wait_until(&self, deadline: &libc::timespec) -> bool {
-        // SAFETY: open until it is dropped, and a structure of ours.
+        // SAFETY: open until it is dropped, and reads a local structure.
         unsafe { libc::sem_timedwait(self.0, deadline) == 0 }
     }
 
@@ -45,11 +45,11 @@ impl Drop for Semaphore {
     }
 }
 
-/// When a wait that begins now ends, on the clock that POSIX asks for.
+/// Returns the deadline of a wait that begins now, on CLOCK_REALTIME, as POSIX requires.
 #[inline]
 pub(super) fn deadline(patience: Duration) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: fills in a structure of ours.
+    // SAFETY: fills in a local structure.
     unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut time) };
     time.tv_sec += patience.as_secs() as libc::time_t;
     time.tv_nsec += patience.subsec_nanos() as libc::c_long;
