@@ -5,5 +5,6 @@ FEATURE_SETS=(
   "" log defmt std
   "log,defmt" "log,std" "defmt,std" "log,defmt,std"
   embedded-hal "embedded-hal,log" "embedded-hal,defmt" "embedded-hal,std" "embedded-hal,log,defmt,std"
+  ring "ring,std" "ring,log,std"
   cli "cli,defmt" "cli,embedded-hal"
 )

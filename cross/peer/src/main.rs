@@ -1,16 +1,16 @@
-//! A process of another bitness, for tests/bitness.rs: does on a lock what it is told to, a line at a time.
+//! A process of another bitness, for tests/bitness.rs: reads commands, one per line, and carries them out on a lock.
 //!
 //! `peer DIRECTORY LOCK SHARED`; SHARED is a file whose first word is a counter that only the lock protects.
 //!
-//! | it is told | it does | it says |
+//! | command | action | answer |
 //! | --- | --- | --- |
-//! | `count N` | N times: gets the lock, adds one to the counter, ungets | `counted` |
-//! | `get INFO` | gets the lock, waiting up to a minute | `granted`, `recovered PID` or `timed out` |
+//! | `count N` | N times: acquires the lock, adds one to the counter, releases | `counted` |
+//! | `get INFO` | acquires the lock, waiting up to a minute | `granted`, `recovered PID` or `timed out` |
 //! | `try INFO` | the same without waiting | the same |
-//! | `unget` | ungets the lock | `released` or `not held` |
+//! | `release` | releases the lock | `released` or `not held` |
 //! | `info` | reads the newest grant | the lock info |
 //!
-//! It ends with its input. What it does not understand, or what fails, ends it with a panic: an illegal instruction.
+//! It ends with its input. An unknown command, or an error, ends it with a panic: an illegal instruction.
 #![no_std]
 #![no_main]
 
@@ -19,7 +19,7 @@ use core::fmt::Write;
 use core::ptr::null_mut;
 
 use heapless::{String, Vec};
-use resourcelock::{ResourceLock, Timeout};
+use resourcelock::{LockError, ResourceLock, Timeout};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
@@ -47,8 +47,8 @@ fn main(mut arguments: Arguments) -> i32 {
             }
             "get" => get(&lock, Timeout::from_secs(60), rest),
             "try" => get(&lock, Timeout::ZERO, rest),
-            "unget" => say(format_args!("{}", if lock.unget_lock(false, "peer") { "released" } else { "not held" })),
-            "info" => say(format_args!("{}", lock.get_lock_info())),
+            "release" => say(format_args!("{}", if lock.release() { "released" } else { "not held" })),
+            "info" => say(format_args!("{}", lock.info())),
             _ => panic!(),
         }
     }
@@ -56,26 +56,29 @@ fn main(mut arguments: Arguments) -> i32 {
 }
 
 fn get(lock: &ResourceLock, timeout: Timeout, info: &str) {
-    if !lock.get_lock(timeout, false, info).expect("a usable lock") {
-        return say(format_args!("timed out"));
-    }
-    match lock.recovered_pid() {
-        Some(pid) => say(format_args!("recovered {pid}")),
+    let guard = match lock.lock(timeout, info) {
+        Ok(guard) => guard,
+        Err(LockError::TimedOut(_)) => return say(format_args!("timed out")),
+        Err(error) => panic!("{error}"),
+    };
+    match guard.recovered_from() {
+        Some(dead) => say(format_args!("recovered {}", dead.pid())),
         None => say(format_args!("granted")),
     }
+    guard.keep();
 }
 
 /// Adds as a program would that relies on a lock: reads, then writes.
 fn count(lock: &ResourceLock, counter: *mut u32, rounds: u32) {
     for _ in 0..rounds {
-        assert!(lock.get_lock(Timeout::from_secs(60), false, "counts").expect("a usable lock"));
-        // SAFETY: within the mapping, which stays. That nobody comes between the two is for the lock to see to.
+        let guard = lock.lock(Timeout::from_secs(60), "counts").expect("a usable lock");
+        // SAFETY: within the mapping, which stays. That no other process writes in between is up to the lock.
         let value = unsafe { counter.read_volatile() };
-        // Long enough for the others to come.
+        // Long enough for the others to contend.
         (0..WORK).for_each(|_| core::hint::spin_loop());
         // SAFETY: as above.
         unsafe { counter.write_volatile(value + 1) };
-        assert!(lock.unget_lock(false, "counts"));
+        assert!(guard.release());
     }
 }
 
