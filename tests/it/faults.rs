@@ -386,7 +386,7 @@ fn a_refused_removal_of_what_is_no_lock_leaves_its_bytes() {
 /// Seen to fail with a `reattach` that locks `attached` without a deadline.
 #[test]
 fn a_try_does_not_wait_for_a_thread_that_waits_for_a_removal() {
-    const REMOVAL_LOCK_AT: i64 = 65_535;
+    const REMOVAL_LOCK_AT: libc::off_t = 65_535;
     let dir = Dir::new();
     let lock = dir.open();
     // A record that is retired and has its name: the remover has not unlinked it yet.
@@ -395,7 +395,7 @@ fn a_try_does_not_wait_for_a_thread_that_waits_for_a_removal() {
     fs::rename(dir.path("link"), dir.lock_file()).unwrap();
     let file = File::options().read(true).write(true).open(dir.lock_file()).unwrap();
     // SAFETY: all zeros is valid for the structure.
-    let mut flock: libc::flock64 = unsafe { std::mem::zeroed() };
+    let mut flock: libc::flock = unsafe { std::mem::zeroed() };
     (flock.l_type, flock.l_start, flock.l_len) = (libc::F_WRLCK as i16, REMOVAL_LOCK_AT, 1);
     // SAFETY: a descriptor of this process, and a structure of the kind that the command reads.
     assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const flock) }, 0);
