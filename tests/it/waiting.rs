@@ -106,6 +106,8 @@ fn a_signal_that_does_not_cancel_keeps_the_place_in_the_queue() {
         first.signal(libc::SIGUSR1);
         std::thread::yield_now();
     }
+    // Without a ring, a release wakes one who sleeps; a waiter that a signal has just woken is not among them.
+    first.waits();
     // The hold was a long one, so it is handed over to the first in the queue.
     drop(guard);
     first.line.hear("granted");
