@@ -2,8 +2,9 @@
 //!
 //! The kernel's own queue is not in the order of arrival: a waiter joins its end anew at the end of each slice. So each
 //! waiter draws an arrival number at its first sleep and sleeps under one of 32 bits of FUTEX_WAIT_BITSET, number modulo 32;
-//! a release wakes by the bits in order, from the oldest. The order is exact for up to 32 waiters, however long they wait;
-//! with more, two that share a bit may change places.
+//! a release wakes by the bits in order, from the oldest. The order is exact among up to 32 waiters that sleep; with more,
+//! two that share a bit may change places. A waiter that is awake at the release, between two slices or woken by a signal,
+//! is passed over for that release, and is the oldest again afterwards.
 //!
 //! Everything here is a hint: a bit that is missing costs a turn and is set again at the next sleep, one that is stale costs
 //! a futile system call and is cleared by it. A waiter that dies leaves such a bit.
