@@ -292,7 +292,7 @@ fn without_futexes_a_wait_ends_in_time_and_does_not_spin() {
         assert!(matches!(lock.lock(WHILE, ""), Err(LockError::TimedOut(Some(_)))));
         let (waited, worked) = (asked.elapsed(), cpu_time() - before);
         assert!(waited >= Duration::from_millis(200), "{waited:?}");
-        assert!(worked < waited / 2, "{worked:?}");
+        assert!(worked < Duration::from_millis(50), "{worked:?}");
     });
     holder.lets_go();
 }
